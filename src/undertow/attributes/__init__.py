@@ -1,0 +1,1 @@
+"""Sentences that are true of queries and responses: extraction, pools and clusters."""

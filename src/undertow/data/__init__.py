@@ -1,0 +1,1 @@
+"""Training data in: Parquet, JSONL and Hugging Face folders become one table of examples."""

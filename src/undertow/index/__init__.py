@@ -1,0 +1,1 @@
+"""The offline index over a training mixture: build, open, scan, query."""

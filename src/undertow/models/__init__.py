@@ -1,0 +1,1 @@
+"""Chat models and embedders behind two protocols: local weights and any hosted provider."""

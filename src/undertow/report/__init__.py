@@ -1,0 +1,1 @@
+"""Static pages of a run: typed contexts, templates, charts as inline SVG."""

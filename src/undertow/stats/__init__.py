@@ -1,0 +1,1 @@
+"""Statistics: pure functions with an explicit rng, None with a reason where a quantity is undefined."""

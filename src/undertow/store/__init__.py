@@ -1,0 +1,1 @@
+"""What lasts: run directories, the SQLite journal, Parquet tables and fp16 shards."""

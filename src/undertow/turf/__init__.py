@@ -1,0 +1,1 @@
+"""From a failure back to the training rows: crux, retrieval, triggers, explanation."""
