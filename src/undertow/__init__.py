@@ -19,7 +19,7 @@ _PUBLIC: dict[str, str] = {
     "InconclusiveError": "undertow.errors",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604 - names of a literal dict
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,125 @@
+"""The journal: every paid-for answer, committed before it is used.
+
+SQLite in WAL mode. After ``put_many`` has returned, a killed process loses none of the rows; a power cut may
+lose the last commits but never the database (``synchronous=NORMAL``). Several threads and processes may
+write the same journal.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from undertow.errors import UsageError
+
+Entry = tuple[str, str, bytes | str]
+"""(key, role, payload): the call's hash, who made it (target, judge, generator), JSON."""
+
+_MIGRATIONS: tuple[tuple[str, str], ...] = (
+    (
+        "0001_calls",
+        "CREATE TABLE calls"
+        " (key TEXT PRIMARY KEY, role TEXT NOT NULL, payload BLOB NOT NULL, at REAL NOT NULL)",
+    ),
+    ("0002_calls_by_role", "CREATE INDEX calls_role ON calls (role)"),
+)
+"""Append-only: a shipped migration is never edited."""
+
+
+class Journal:
+    """An append-only map from call key to JSON payload. The first answer to a key stands for ever."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the journal at ``path``.
+
+        Raises:
+            UsageError: the file is no journal of ours, or a newer undertow wrote it.
+        """
+        self.path = path
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._migrate()
+        except sqlite3.DatabaseError as error:
+            raise UsageError(
+                f"{path}: not a readable undertow journal ({error}); choose another --out"
+            ) from error
+
+    def _migrate(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, at REAL NOT NULL)"
+            )
+            done = {name for (name,) in self._db.execute("SELECT name FROM migrations")}
+            unknown = done - {name for name, _ in _MIGRATIONS}
+            if unknown:
+                raise UsageError(
+                    f"{self.path}: written by a newer undertow ({min(unknown)}); upgrade undertow"
+                )
+            for name, statement in _MIGRATIONS:
+                if name not in done:
+                    self._db.execute(statement)
+                    self._db.execute("INSERT INTO migrations VALUES (?, ?)", (name, time.time()))
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            self._db.close()
+            raise
+        self._db.execute("COMMIT")
+
+    def get(self, key: str) -> bytes | None:
+        """Return the payload of ``key``, or ``None`` when the call was never answered."""
+        return self.get_many([key]).get(key)
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the payloads of those ``keys`` that are there."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT key, payload FROM calls WHERE key IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(keys)),),
+            ).fetchall()
+        return dict(rows)
+
+    def put_many(self, entries: Iterable[Entry]) -> None:
+        """Commit all ``entries`` in one transaction; a key that is already there keeps its first payload."""
+        now = time.time()
+        rows = [
+            (key, role, payload.encode() if isinstance(payload, str) else payload, now)
+            for key, role, payload in entries
+        ]
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(
+                    "INSERT INTO calls VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", rows
+                )
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def counts(self) -> dict[str, int]:
+        """Count the answered calls of each role."""
+        with self._lock:
+            return dict(self._db.execute("SELECT role, count(*) FROM calls GROUP BY role ORDER BY role"))
+
+    def close(self) -> None:
+        """Close the database; safe to call twice."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

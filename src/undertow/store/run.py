@@ -1,0 +1,338 @@
+"""A run directory: everything one verb made, reproducible and resumable from the folder alone.
+
+``config.json`` is written first and says what the run is; ``manifest.json`` is written last, so its presence
+means that everything else is whole. Between the two the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from undertow import __version__
+from undertow.errors import UsageError
+from undertow.store.tables import Json, atomic_write_json, read_json, to_jsonable
+
+SCHEMA_VERSION = 1
+Status = Literal["complete", "inconclusive", "failed"]
+
+_NO_CALLS: dict[str, Json] = {"calls": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
+_LIBRARIES = (
+    "numpy", "scipy", "pyarrow", "duckdb", "faiss-cpu", "torch", "transformers", "trl", "datasets",
+    "sentence-transformers", "pydantic-ai-slim", "openai",
+)  # fmt: skip
+_STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_held: dict[Path, int] = {}
+"""Run directories this process works in, with the descriptor of their lock."""
+
+
+def config_hash(value: object) -> str:
+    """Hash anything with a JSON form; equal values give equal hashes in every process (32 hex digits)."""
+    canonical = json.dumps(to_jsonable(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file's content, or a folder's relative names and contents (32 hex digits).
+
+    Raises:
+        UsageError: there is nothing at ``path``.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return config_hash([(file.relative_to(path).as_posix(), file_hash(file)) for file in files])
+    try:
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file or folder") from None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read what the run directory ``path`` is: its manifest, or its ``config.json`` with status ``running``.
+
+    Raises:
+        UsageError: ``path`` is no run directory.
+    """
+    for name in ("manifest.json", "config.json"):
+        if (path / name).is_file():
+            manifest = read_json(path / name)
+            if isinstance(manifest, dict) and manifest.get("tool") == "undertow":
+                return manifest
+    raise UsageError(f"{path}: not a run directory of undertow (no manifest.json); give the --out of a run")
+
+
+def _versions() -> dict[str, Json]:
+    found: dict[str, Json] = {"python": platform.python_version(), "undertow": __version__}
+    for library in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[library] = metadata.version(library)
+    return found
+
+
+def _seeds(config: Mapping[str, Json]) -> dict[str, Json]:
+    return {key: value for key, value in config.items() if key == "seed" or key.endswith("_seed")}
+
+
+def _peak_mb() -> float:
+    """Largest resident set of this process and, apart, of its biggest child, MB; the larger of the two."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return round(max(usage.ru_maxrss for usage in usages) * unit / 1e6, 1)
+
+
+def _first_difference(there: Json, here: Json, where: str) -> str | None:
+    """Name the first place where two JSON values differ, or ``None``."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted(there.keys() | here.keys()):
+            found = _first_difference(there.get(key), here.get(key), f"{where}.{key}" if where else key)
+            if found:
+                return found
+        return None
+    if there == here:
+        return None
+    return f"{where} is {_short(there)} there and {_short(here)} here"
+
+
+def _short(value: Json) -> str:
+    text = "absent" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _lock(path: Path) -> None:
+    """Hold ``path`` for this process until it ends or :meth:`RunDir.close`; a kill releases it."""
+    if path in _held:
+        return
+    try:
+        handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except PermissionError:
+        raise UsageError(f"{path}: no permission to write there; choose another --out") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UsageError(
+            f"{path}: another undertow process is working in it; wait or choose another --out"
+        ) from None
+    _held[path] = handle
+
+
+def _unlock(path: Path) -> None:
+    handle = _held.pop(path, None)
+    if handle is not None:
+        os.close(handle)
+
+
+def _clear(path: Path) -> None:
+    """Empty a run directory of ours but for its lock: the manifest first, ``config.json`` last."""
+    (path / "manifest.json").unlink(missing_ok=True)
+    names = [entry for entry in path.iterdir() if entry.name not in {".lock", "config.json"}]
+    for entry in names:
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+    (path / "config.json").unlink()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path}: is a file or lies below one; choose another --out") from None
+    except PermissionError:
+        raise UsageError(f"{path}: no permission to write there; choose another --out") from None
+
+
+def _is_foreign(path: Path) -> bool:
+    """Say whether a folder that is no run directory holds anything (a lone lock: a run killed at birth)."""
+    try:
+        read_manifest(path)
+    except UsageError:
+        return any(entry.name != ".lock" and not entry.name.endswith(".tmp") for entry in path.iterdir())
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """A run directory that this process works in; get one from :meth:`open`."""
+
+    path: Path
+    """The folder."""
+    identity: dict[str, Json]
+    """Content of ``config.json``: schema, tool, verb, status, config, inputs."""
+    resumed: bool
+    """It was there before."""
+    opened: float
+    """Monotonic clock at opening, seconds."""
+
+    @classmethod
+    def open(
+        cls,
+        out: Path,
+        verb: str,
+        config: Mapping[str, object],
+        inputs: Mapping[str, str] | None = None,
+        fresh: bool = False,
+    ) -> RunDir:
+        """Create the run directory ``out``, or go on in it when it is the same run.
+
+        ``config`` is everything that shapes the result, ``inputs`` maps input names to content hashes.
+        ``fresh`` empties a run directory of ours first, never another folder.
+
+        Raises:
+            UsageError: ``out`` holds another verb, config or inputs (the first difference is named), is a
+                folder of something else, or another process works in it.
+        """
+        path = Path(out).absolute()
+        _make_folder(path)
+        if _is_foreign(path):
+            raise UsageError(f"{out}: not empty and no run directory of undertow; choose another --out")
+        _lock(path)
+        identity: dict[str, Json] = {
+            "schema_version": SCHEMA_VERSION, "tool": "undertow", "verb": verb, "status": "running",
+            "config": to_jsonable(config), "inputs": to_jsonable(inputs or {}),
+        }  # fmt: skip
+        if fresh and (path / "config.json").exists():
+            _clear(path)
+        resumed = (path / "config.json").exists()
+        try:
+            if resumed:
+                _check_same_run(out, read_manifest(path), identity)
+            else:
+                atomic_write_json(path / "config.json", identity)
+        except UsageError:
+            _unlock(path)
+            raise
+        run = cls(path, identity, resumed, time.monotonic())
+        run._tidy()
+        return run
+
+    def _tidy(self) -> None:
+        """Drop what a kill left half-written, and the manifest of a run that goes on."""
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink()
+        if not self.complete:
+            (self.path / "manifest.json").unlink(missing_ok=True)
+
+    def file(self, name: str) -> Path:
+        """Return the path of ``name`` inside the run directory.
+
+        Raises:
+            UsageError: the name leads out of it.
+        """
+        path = self.path / name
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise UsageError(f"{name}: leads out of the run directory {self.path}")
+        return path
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended ``complete``; an inconclusive or failed one goes on when rerun."""
+        manifest = self.path / "manifest.json"
+        return manifest.is_file() and read_manifest(self.path)["status"] == "complete"
+
+    def summary(self) -> dict[str, Any]:
+        """Return ``summary.json`` of a finished run.
+
+        Raises:
+            UsageError: the run is not finished.
+        """
+        summary = read_json(self.path / "summary.json")
+        if not isinstance(summary, dict):
+            raise UsageError(f"{self.path / 'summary.json'}: holds no object")
+        return summary
+
+    def finish(self, status: Status, summary: Mapping[str, object]) -> dict[str, Any]:
+        """Write ``summary.json``, then the manifest, and give the directory free; return the summary.
+
+        Adds ``status``, ``seconds`` (this process, since opening), ``peak_mb``, ``out``, and zero ``counts``,
+        ``failures`` and ``usage`` where the verb made no calls.
+        """
+        whole: dict[str, Any] = {
+            "status": status,
+            "counts": {"tried": 0, "scored": 0, "failed": 0},
+            "failures": {},
+            "usage": dict(_NO_CALLS),
+            **summary,
+            "seconds": round(time.monotonic() - self.opened, 3),
+            "peak_mb": _peak_mb(),
+            "out": str(self.path),
+        }
+        whole["status"] = status
+        atomic_write_json(self.path / "summary.json", whole)
+        atomic_write_json(self.path / "manifest.json", self._manifest(status, whole))
+        self.close()
+        return self.summary()
+
+    def _manifest(self, status: Status, summary: Mapping[str, Any]) -> dict[str, object]:
+        config = self.identity["config"]
+        return {
+            **self.identity,
+            "status": status,
+            "resumed": self.resumed,
+            "seeds": _seeds(config if isinstance(config, dict) else {}),
+            "versions": _versions(),
+            **{key: summary[key] for key in ("counts", "failures", "usage", "seconds", "peak_mb")},
+        }
+
+    def stage(self, name: str, key: str, make: Callable[[Path], object]) -> Any:
+        """Run ``make(folder)`` once for ``key`` and return what it returned, as JSON.
+
+        ``make`` writes its files into the folder it is given; they appear in :meth:`stage_path` all together
+        when it has returned. A rerun with the same key returns the stored JSON without calling it; another
+        key replaces the stage.
+
+        Raises:
+            ValueError: ``name`` is no plain file name.
+        """
+        done = self.stage_path(name) / "done.json"
+        if done.is_file():
+            stored = read_json(done)
+            if isinstance(stored, dict) and stored.get("key") == key:
+                return stored["result"]
+        temporary = done.parent.with_name(f".{name}.tmp")
+        replaced = done.parent.with_name(f".{name}.old")
+        for folder in (temporary, replaced):
+            shutil.rmtree(folder, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        result = to_jsonable(make(temporary))
+        atomic_write_json(temporary / "done.json", {"key": key, "result": result})
+        if done.parent.exists():
+            done.parent.rename(replaced)
+        temporary.rename(done.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+        return result
+
+    def stage_path(self, name: str) -> Path:
+        """Return the folder of a stage's files."""
+        if not _STAGE_NAME.fullmatch(name):
+            raise ValueError(f"{name!r}: a stage name is letters, digits, '_', '.', '-'")
+        return self.path / "stages" / name
+
+    def close(self) -> None:
+        """Give the directory free to other processes, as the end of the process does; safe to call twice."""
+        _unlock(self.path)
+
+
+def _check_same_run(out: Path, there: Mapping[str, Json], here: Mapping[str, Json]) -> None:
+    for part, name in (
+        ("schema_version", "schema version"),
+        ("verb", "verb"),
+        ("config", ""),
+        ("inputs", "input"),
+    ):
+        difference = _first_difference(there.get(part), here.get(part), name)
+        if difference:
+            raise UsageError(f"{out}: holds another run ({difference}); rerun with --fresh or another --out")
