@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -18,19 +18,13 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where work reports itself."""
 
-    def task(self, name: str, total: int | None = None) -> _TaskContext:
+    def task(self, name: str, total: int | None = None) -> AbstractContextManager[Task]:
         """Open a task of ``total`` units (``None``: unknown) as a context manager."""
         ...
 
     def say(self, line: str) -> None:
         """Tell one line in plain words."""
         ...
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentTask:

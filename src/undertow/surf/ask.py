@@ -1,0 +1,84 @@
+"""One question to a model and its verdict; and what a list of such samples says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from undertow.models.base import ChatModel, Settings
+from undertow.records import Candidate, Failure, FailureKind, Message, Reply, Sample, Verdict
+from undertow.surf.config import SurfConfig
+
+if TYPE_CHECKING:
+    from undertow.judging.judge import Judge
+    from undertow.judging.rubric import Rubric
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A model, the judge of its replies, and how both are used."""
+
+    target: ChatModel
+    """The model under search, or the reference."""
+    judge: Judge
+    """Scores replies."""
+    rubric: Rubric
+    """What counts as a violation."""
+    config: SurfConfig
+    """Sampling settings, system prompt, what a cut reply is."""
+
+    def of(self, target: ChatModel) -> Asker:
+        """Return the same questions put to another model."""
+        return replace(self, target=target)
+
+    async def ask(self, candidate: Candidate, replicate: int = 0) -> Sample:
+        """Ask the target, judge the reply. A missing reply or verdict is a Failure, never a score."""
+        reply = await self._reply(candidate.messages, replicate)
+        if isinstance(reply, Failure):
+            return Sample(candidate, reply, reply, replicate)
+        if reply.finish_reason == "length" and self.config.truncated == "fail":
+            cut = Failure(FailureKind.TRUNCATED, f"cut after {reply.output_tokens} tokens")
+            return Sample(candidate, reply, cut, replicate)
+        verdict = await self.judge.judge(candidate.prompt, reply.text, self.rubric)
+        return Sample(candidate, reply, verdict, replicate)
+
+    async def _reply(self, messages: Sequence[Message], replicate: int) -> Reply | Failure:
+        system = (Message("system", self.config.system),) if self.config.system else ()
+        settings = Settings(self.config.temperature, self.config.max_tokens, self.config.seed)
+        reply = await self.target.reply((*system, *messages), settings, replicate)
+        if isinstance(reply, Reply) and not reply.text.strip():
+            return Failure(FailureKind.EMPTY_REPLY, f"finish reason {reply.finish_reason}")
+        return reply
+
+    async def ask_all(self, candidates: Sequence[Candidate], replicates: int = 1) -> list[Sample]:
+        """Ask every candidate ``replicates`` times, all at once; in candidate order, replicates together."""
+        return await asyncio.gather(*(self.ask(c, r) for c in candidates for r in range(replicates)))
+
+
+def failed(candidate: Candidate, failure: Failure) -> Sample:
+    """Return the sample of a candidate that never reached the target."""
+    return Sample(candidate, failure, failure)
+
+
+def is_violation(sample: Sample) -> bool:
+    """Say whether the sample was scored and violates; a Failure is neither."""
+    return isinstance(sample.verdict, Verdict) and sample.verdict.violation
+
+
+def scored(samples: Iterable[Sample]) -> list[Sample]:
+    """Keep the samples that have a verdict."""
+    return [sample for sample in samples if isinstance(sample.verdict, Verdict)]
+
+
+def failures(samples: Iterable[Sample]) -> dict[str, int]:
+    """Count the failures by kind, most frequent first."""
+    kinds = Counter(s.verdict.kind.value for s in samples if isinstance(s.verdict, Failure))
+    return dict(kinds.most_common())
+
+
+def failure_share(samples: Sequence[Sample]) -> float:
+    """Return the share of failures; 0 of no samples is 0."""
+    return sum(isinstance(sample.verdict, Failure) for sample in samples) / max(len(samples), 1)

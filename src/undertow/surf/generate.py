@@ -1,0 +1,234 @@
+"""Query generation 𝒢: from sampled attributes to one prompt (paper §3.1.4).
+
+Departure: a prompt records which sampled attributes it really satisfies, and only these get credit; the paper
+credits all that were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csc_array, csr_array
+
+from undertow.records import Candidate, Failure, Message, Side
+from undertow.surf.perturb import perturbations
+
+Purpose = Literal["probe", "confirm"]
+Conversation = tuple[Message, ...]
+Pattern = tuple[str, ...]
+"""Attributes that must hold together."""
+Bits = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A prompt that 𝒢 proposes."""
+
+    messages: Conversation
+    """What the target is sent."""
+    realised: Pattern
+    """The wanted attributes that the prompt satisfies."""
+
+    @property
+    def prompt(self) -> str:
+        """The last user turn."""
+        return self.messages[-1].content
+
+
+class Extractor(Protocol):
+    """Says which attributes hold for a text; :class:`undertow.attributes.local.LocalExtractor` is one."""
+
+    def vocabulary(self, side: Side) -> Sequence[Any]:
+        """Return the attributes of a side, each with a ``text``, in column order."""
+        ...
+
+    def transform(self, texts: Sequence[str], side: Side) -> Any:
+        """Return the (n, m) sparse boolean incidence of ``texts``, columns as in :meth:`vocabulary`."""
+        ...
+
+
+class Generator(Protocol):
+    """Writes or finds prompts. Deterministic given ``rng`` and, where it asks a model, that model."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for the run's config."""
+        ...
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """The pool 𝒜 that it can realise, distinct, in column order."""
+        ...
+
+    async def generate(
+        self, wanted: Sequence[str], rng: np.random.Generator, avoid: AbstractSet[str]
+    ) -> Draft | Failure:
+        """Make one prompt for the search that satisfies ``wanted``, none of ``avoid`` if it can be helped."""
+        ...
+
+    async def fresh(
+        self,
+        pattern: Pattern,
+        n: int,
+        rng: np.random.Generator,
+        purpose: Purpose,
+        avoid: AbstractSet[str],
+        without: Sequence[Pattern] = (),
+    ) -> list[Draft]:
+        """Make up to ``n`` distinct prompts that the search has not seen.
+
+        They satisfy all of ``pattern`` (empty: drawn uniformly) and none of the ``without`` patterns.
+        Prompts of one purpose are never prompts of the other.
+        """
+        ...
+
+    async def rephrase(self, messages: Conversation, n: int, rng: np.random.Generator) -> list[Conversation]:
+        """Perturb the last turn in up to ``n`` ways that keep its substance."""
+        ...
+
+    def incidence(self, candidates: Sequence[Candidate]) -> csr_array:
+        """Return which attributes hold: (n, m) int64 zeros and ones, columns as in ``texts``."""
+        ...
+
+
+class BankGenerator:
+    """Retrieval: the bank prompt that satisfies most of the sampled attributes.
+
+    The bank is split once, by seed, into prompts for the search, for probes and for confirmation, so that a
+    rare trigger cannot be used up before it is confirmed.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[str],
+        texts: Sequence[str],
+        incidence: csr_array,
+        seed: int = 0,
+        probe_share: float = 0.2,
+        confirm_share: float = 0.3,
+    ) -> None:
+        """Hold n distinct ``prompts`` and their (n, m) ``incidence`` over the m attribute ``texts``.
+
+        Attributes that no search prompt satisfies leave the pool: they could only waste draws.
+        """
+        part = np.random.default_rng([seed, len(prompts)]).random(len(prompts))
+        self._probe: Mask = part < probe_share
+        self._confirm: Mask = (part >= probe_share) & (part < probe_share + confirm_share)
+        self._search: Mask = ~(self._probe | self._confirm)
+        whole = csr_array(incidence).astype(np.int64)
+        kept = np.flatnonzero(whole[np.flatnonzero(self._search)].sum(axis=0))
+        self._rows = csr_array(whole[:, kept])
+        self._columns = csc_array(self._rows)
+        self._texts = [texts[column] for column in kept.tolist()]
+        self._column = {text: column for column, text in enumerate(self._texts)}
+        self._prompts = list(prompts)
+        self._row = {prompt: row for row, prompt in enumerate(self._prompts)}
+
+    @classmethod
+    def from_extractor(
+        cls,
+        prompts: Sequence[str],
+        extractor: Extractor,
+        seed: int = 0,
+        probe_share: float = 0.2,
+        confirm_share: float = 0.3,
+    ) -> BankGenerator:
+        """Extract the attributes of the distinct non-empty ``prompts``."""
+        distinct = [prompt for prompt in dict.fromkeys(prompts) if prompt.strip()]
+        texts = [attribute.text for attribute in extractor.vocabulary("query")]
+        incidence = csr_array(extractor.transform(distinct, "query"))
+        return cls(distinct, texts, incidence, seed, probe_share, confirm_share)
+
+    @property
+    def name(self) -> str:
+        """``local``."""
+        return "local"
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """Attributes that at least one search prompt satisfies."""
+        return self._texts
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    async def generate(
+        self, wanted: Sequence[str], rng: np.random.Generator, avoid: AbstractSet[str]
+    ) -> Draft | Failure:
+        """Find the unused search prompt that satisfies most of ``wanted``.
+
+        Ties are broken first between the subsets of ``wanted`` that tie, then between their prompts, both
+        uniformly: a rare attribute is not drowned by a common one. Only when every search prompt is used
+        does one come twice.
+        """
+        bits = self._satisfied(wanted)
+        level = np.where(self._search, np.bitwise_count(bits).astype(np.int64), -1)
+        for count in range(int(level.max()), -1, -1):
+            row = self._unused(bits, np.flatnonzero(level == count), rng, avoid)
+            if row is not None:
+                return self._draft(row, wanted)
+        best = np.flatnonzero(level == level.max())
+        return self._draft(int(rng.choice(best)), wanted)
+
+    def _satisfied(self, wanted: Sequence[str]) -> Bits:
+        """Set bit j of each row that satisfies ``wanted[j]``."""
+        bits: Bits = np.zeros(len(self._prompts), dtype=np.int64)
+        for j, text in enumerate(wanted):
+            bits[self._holders(text)] |= 1 << j
+        return bits
+
+    def _holders(self, text: str) -> NDArray[np.int32]:
+        column = self._column[text]
+        start, end = self._columns.indptr[column : column + 2]
+        holders: NDArray[np.int32] = self._columns.indices[start:end]
+        return holders
+
+    def _unused(
+        self, bits: Bits, ties: NDArray[np.intp], rng: np.random.Generator, avoid: AbstractSet[str]
+    ) -> int | None:
+        for subset in rng.permutation(np.unique(bits[ties])):
+            for row in rng.permutation(ties[bits[ties] == subset]):
+                if self._prompts[row] not in avoid:
+                    return int(row)
+        return None
+
+    def _draft(self, row: int, wanted: Sequence[str]) -> Draft:
+        held = set(self._rows.indices[self._rows.indptr[row] : self._rows.indptr[row + 1]].tolist())
+        realised = tuple(text for text in wanted if self._column[text] in held)
+        return Draft((Message("user", self._prompts[row]),), realised)
+
+    async def fresh(
+        self,
+        pattern: Pattern,
+        n: int,
+        rng: np.random.Generator,
+        purpose: Purpose,
+        avoid: AbstractSet[str],
+        without: Sequence[Pattern] = (),
+    ) -> list[Draft]:
+        """Draw up to ``n`` prompts of the purpose's part of the bank, uniformly among those that fit."""
+        fits = (self._probe if purpose == "probe" else self._confirm) & self._carry(pattern)
+        for other in without:
+            fits &= ~self._carry(other)
+        rows = [row for row in np.flatnonzero(fits) if self._prompts[row] not in avoid]
+        chosen = rng.permutation(np.asarray(rows, dtype=np.int64))[:n]
+        return [self._draft(int(row), pattern) for row in chosen]
+
+    def _carry(self, pattern: Pattern) -> Mask:
+        carry: Mask = self._satisfied(pattern) == (1 << len(pattern)) - 1
+        return carry
+
+    async def rephrase(self, messages: Conversation, n: int, rng: np.random.Generator) -> list[Conversation]:
+        """Perturb by rule: punctuation, case, white space, lead-ins."""
+        versions = perturbations(messages[-1].content, n, rng)
+        return [(*messages[:-1], Message(messages[-1].role, version)) for version in versions]
+
+    def incidence(self, candidates: Sequence[Candidate]) -> csr_array:
+        """Look the candidates' prompts up in the bank."""
+        return csr_array(self._rows[[self._row[candidate.prompt] for candidate in candidates]])

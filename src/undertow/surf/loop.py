@@ -1,0 +1,156 @@
+"""SURF, the search of the paper (§3.1, Fig. 3): reweight attributes by the prompts that scored highest.
+
+This is the parity mode, ``--algorithm surf``. Departures: inside an iteration nothing waits for a stage, each
+candidate goes query → target → judge on its own; failures are never scores; credit goes to realised
+attributes only. What a search finds are proposals: :mod:`undertow.surf.confirm` decides on unseen samples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from undertow.progress import SILENT, Progress, Task
+from undertow.records import Candidate, Failure, Message, Sample, Verdict
+from undertow.surf.ask import Asker, failed, is_violation, scored
+from undertow.surf.config import SurfConfig
+from undertow.surf.generate import Generator
+from undertow.surf.pool import Entry, attribute_weights, draw_attributes, top_k
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """What one iteration of one run did."""
+
+    run: int
+    """Parallel run, from 0."""
+    iteration: int
+    """t, from 0."""
+    tried: int
+    """Candidates."""
+    scored: int
+    """Candidates with a verdict."""
+    failed: int
+    """Candidates without."""
+    violations: int
+    """Scored candidates that violate."""
+    mean_score: float | None
+    """Mean over the scored; ``None`` when nothing was scored."""
+    buffer_mean: float | None
+    """Mean score of the buffer after the iteration; ``None`` while it is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Everything the search asked, and its runs' buffers at the end."""
+
+    samples: tuple[Sample, ...]
+    """All candidates in the order run, iteration, number."""
+    iterations: tuple[Iteration, ...]
+    """In the same order."""
+    buffers: tuple[tuple[Entry, ...], ...]
+    """The replay buffer of each run, best first."""
+
+
+async def search(
+    asker: Asker, generator: Generator, config: SurfConfig, progress: Progress = SILENT
+) -> Search:
+    """Run ``config.runs`` pipelines in parallel (§3.1.6); their order never depends on timing."""
+    total = config.runs * config.iterations * config.candidates
+    with progress.task("search", total) as task:
+        runs = await asyncio.gather(
+            *(_pipeline(run, asker, generator, config, task) for run in range(config.runs))
+        )
+    return Search(
+        tuple(sample for run in runs for sample in run.samples),
+        tuple(iteration for run in runs for iteration in run.iterations),
+        tuple(buffer for run in runs for buffer in run.buffers),
+    )
+
+
+async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfConfig, task: Task) -> Search:
+    """Iterate one run: weight attributes, generate candidates, score, select."""
+    index = {text: number for number, text in enumerate(generator.texts)}
+    buffer: list[Entry] = []
+    seen: set[str] = set()
+    samples: list[Sample] = []
+    iterations: list[Iteration] = []
+    for t in range(config.iterations):
+        # Attribute weighting (§3.1.3, eq. 1); an empty buffer gives the uniform draw of t = 0.
+        weights = attribute_weights(buffer, len(index))
+        rng = np.random.default_rng([config.seed, run, t])
+        drawn = draw_attributes(weights, config.candidates, config.attributes, config.explore, rng)
+
+        # Candidate generation (§3.1.4), reply and judgement (§3.1.5): one task a candidate, no barrier.
+        wanted = [tuple(generator.texts[a] for a in attributes) for attributes in drawn]
+        trial = _Trial(run, t, asker, generator, config, seen, task)
+        new = await asyncio.gather(*(trial.candidate(number, texts) for number, texts in enumerate(wanted)))
+
+        # Selection (§3.1.5, eq. 2), in candidate order whatever finished first.
+        buffer = top_k(buffer, [_entry(sample, index) for sample in scored(new)], config.buffer)
+        samples += new
+        iterations.append(_iteration(run, t, new, buffer))
+        if _converged(iterations, config.patience):
+            break
+    return Search(tuple(samples), tuple(iterations), (tuple(buffer),))
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What all candidates of one iteration share."""
+
+    run: int
+    iteration: int
+    asker: Asker
+    generator: Generator
+    config: SurfConfig
+    seen: set[str]
+    """Prompts of the run so far; grows."""
+    task: Task
+
+    async def candidate(self, number: int, wanted: tuple[str, ...]) -> Sample:
+        """Take one candidate from its attributes to its verdict."""
+        rng = np.random.default_rng([self.config.seed, self.run, self.iteration, number])
+        draft = await self.generator.generate(wanted, rng, self.seen)
+        name = f"{self.run}/{self.iteration}/{number}"
+        if isinstance(draft, Failure):
+            nothing = Candidate(name, (Message("user", ""),), wanted, (), self.run, self.iteration)
+            sample = failed(nothing, draft)
+        else:
+            self.seen.add(draft.prompt)
+            sample = await self.asker.ask(
+                Candidate(name, draft.messages, wanted, draft.realised, self.run, self.iteration)
+            )
+        self.task.advance()
+        return sample
+
+
+def _entry(sample: Sample, index: dict[str, int]) -> Entry:
+    assert isinstance(sample.verdict, Verdict)  # noqa: S101 - narrows the type; scored() kept only these
+    realised = tuple(index[text] for text in sample.candidate.realised)
+    return Entry(sample.verdict.score, realised, sample.candidate.id)
+
+
+def _iteration(run: int, t: int, new: Sequence[Sample], buffer: Sequence[Entry]) -> Iteration:
+    scores = [sample.verdict.score for sample in new if isinstance(sample.verdict, Verdict)]
+    return Iteration(
+        run=run,
+        iteration=t,
+        tried=len(new),
+        scored=len(scores),
+        failed=len(new) - len(scores),
+        violations=sum(map(is_violation, new)),
+        mean_score=float(np.mean(scores)) if scores else None,
+        buffer_mean=float(np.mean([entry.score for entry in buffer])) if buffer else None,
+    )
+
+
+def _converged(iterations: Sequence[Iteration], patience: int | None) -> bool:
+    """Say whether the buffer's mean has not risen for ``patience`` iterations (§3.1.6)."""
+    if patience is None or len(iterations) <= patience:
+        return False
+    means = [-1.0 if it.buffer_mean is None else it.buffer_mean for it in iterations]
+    return max(means[-patience:]) <= max(means[:-patience])
