@@ -1,0 +1,113 @@
+"""Which attribute holds for which example: a boolean n × m matrix, stored by row and by column.
+
+Both orders are kept, memory-mapped, because the offline stages write rows and the trace reads columns: a
+query's attributes are some hundred columns of a matrix of millions of rows, and each is one contiguous slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+Ints = NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True)
+class Incidence:
+    """A boolean sparse matrix of ``n`` examples × ``m`` attributes."""
+
+    n: int
+    """Examples (rows)."""
+    m: int
+    """Attributes (columns)."""
+    row_pointers: Ints
+    """(n + 1,) offsets into ``row_columns``."""
+    row_columns: Ints
+    """(nnz,) ascending column ids of each row."""
+    column_pointers: Ints
+    """(m + 1,) offsets into ``column_rows``."""
+    column_rows: Ints
+    """(nnz,) ascending row ids of each column."""
+
+    @classmethod
+    def from_matrix(cls, matrix: sp.sparray | sp.spmatrix) -> Incidence:
+        """Take the non-zero pattern of any SciPy sparse matrix."""
+        import scipy.sparse as sp
+
+        rows = sp.csr_array(matrix, dtype=np.bool_)
+        rows.eliminate_zeros()
+        rows.sum_duplicates()
+        columns = rows.tocsc()
+        columns.sort_indices()
+        return cls(
+            n=rows.shape[0],
+            m=rows.shape[1],
+            row_pointers=rows.indptr.astype(np.int64),
+            row_columns=rows.indices.astype(np.int32),
+            column_pointers=columns.indptr.astype(np.int64),
+            column_rows=columns.indices.astype(np.int32),
+        )
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(m,) examples each attribute holds for."""
+        return np.diff(self.column_pointers).astype(np.int64)
+
+    @property
+    def nnz(self) -> int:
+        """(Example, attribute) pairs."""
+        return len(self.column_rows)
+
+    def rows_of(self, column: int) -> Ints:
+        """Return the ascending row ids that attribute ``column`` holds for."""
+        return self.column_rows[self.column_pointers[column] : self.column_pointers[column + 1]]
+
+    def columns_of(self, row: int) -> Ints:
+        """Return the ascending attribute ids of example ``row``."""
+        return self.row_columns[self.row_pointers[row] : self.row_pointers[row + 1]]
+
+    def gather(self, columns: Ints) -> tuple[Ints, NDArray[np.int64]]:
+        """Return the row ids of several columns one after another, and for each the position of its column."""
+        starts, stops = self.column_pointers[columns], self.column_pointers[np.asarray(columns) + 1]
+        rows = np.concatenate(
+            [self.column_rows[a:b] for a, b in zip(starts, stops, strict=True)] or [np.empty(0, np.int32)]
+        )
+        return rows, np.repeat(np.arange(len(columns)), stops - starts)
+
+    def any_of(self, columns: Sequence[int] | Ints) -> NDArray[np.bool_]:
+        """Return an (n,) mask of the rows that at least one of ``columns`` holds for."""
+        mask = np.zeros(self.n, dtype=np.bool_)
+        for column in columns:
+            mask[self.rows_of(int(column))] = True
+        return mask
+
+    def matrix(self) -> sp.csr_array:
+        """Return the whole matrix as a SciPy csr array of booleans; allocates nnz bytes."""
+        import scipy.sparse as sp
+
+        ones = np.ones(self.nnz, dtype=np.bool_)
+        return sp.csr_array((ones, self.row_columns, self.row_pointers), shape=(self.n, self.m))
+
+    def save(self, folder: Path) -> None:
+        """Write the four arrays as ``.npy`` files into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("row_pointers", "row_columns", "column_pointers", "column_rows"):
+            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Incidence:
+        """Map the arrays of ``folder`` into memory, read-only."""
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in ("row_pointers", "row_columns", "column_pointers", "column_rows")
+        }
+        n, m = len(arrays["row_pointers"]) - 1, len(arrays["column_pointers"]) - 1
+        return cls(n=n, m=m, **arrays)

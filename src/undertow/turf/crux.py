@@ -1,0 +1,184 @@
+"""The crux: the response attributes held responsible for the violation (paper D.1.2), without a model.
+
+The paper's first judge describes the response blind to the rubric; our extractor does the same. Its second
+judge picks the three attributes most responsible; ours are the attributes with the highest log-odds in
+violating against non-violating responses of the run, the corpus as the prior. For a single pair the user's
+words name the crux, and the nearest attribute that the response really has stands for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.errors import UsageError
+from undertow.index.open import Index
+from undertow.records import Crux
+from undertow.stats.enrichment import log_odds_dirichlet
+from undertow.turf.counts import Bools, Floats, Ints, overlaps
+from undertow.turf.retrieve import bend
+
+PRIOR_RESPONSES = 20.0
+"""Weight of the corpus in the log-odds, in responses."""
+LEAST_Z = 1.96
+"""Log-odds z an attribute needs to be a crux."""
+LEAST_COSINE = 0.35
+"""Cosine under which no attribute stands for the user's words."""
+RARE_WORD = 0.25
+"""Weight of the user's literal marks (``####``, ``wikipedia(``) beside the cosine, which does not see them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedCrux:
+    """A crux as an attribute of the index."""
+
+    crux: Crux
+    """What is shown."""
+    attribute: int
+    """Its id among the response attributes."""
+    asked: str | None = None
+    """The user's words, where they differ."""
+    cosine: float = 1.0
+    """Similarity of those words to the attribute."""
+
+
+def response_features(index: Index, responses: Sequence[str]) -> Bools:
+    """Say which response attributes hold for each of R responses: (R, m)."""
+    dense: Bools = index.extractor.transform(list(responses), "response").toarray().astype(bool)
+    return dense
+
+
+def named_cruxes(index: Index, texts: Sequence[str], response: str | None) -> list[ResolvedCrux]:
+    """Find the response attribute that stands for each of the user's sentences.
+
+    An attribute of exactly that text is taken as it is. Else the nearest by cosine, among the attributes that
+    ``response`` really has when it is given.
+
+    Raises:
+        UsageError: nothing in the index is near enough.
+    """
+    names = {text.strip().casefold(): i for i, text in enumerate(index.texts("response"))}
+    allowed = np.flatnonzero(index.incidence("response").counts)
+    if response:
+        allowed = np.intersect1d(allowed, np.flatnonzero(response_features(index, [response])[0]))
+    found = []
+    for text in texts:
+        exact = names.get(text.strip().casefold())
+        if exact is not None and index.incidence("response").counts[exact]:
+            found.append(ResolvedCrux(Crux(index.texts("response")[exact], None), exact))
+        else:
+            found.append(_nearest(index, text, allowed))
+    return list({each.attribute: each for each in reversed(found)}.values())[::-1]
+
+
+def _nearest(index: Index, text: str, allowed: Ints) -> ResolvedCrux:
+    if not len(allowed):
+        raise UsageError("--crux: the response has no attribute that occurs in the index; leave --response out")
+    vector = index.embedder.embed([text])[0]
+    cosines = np.asarray(index.vectors("response")[allowed], np.float32) @ vector
+    texts = index.texts("response")
+    marks = literal_marks(text)
+    literal = np.array([_shares_mark(texts[i], marks) for i in allowed], dtype=np.float64)
+    best = int((cosines + RARE_WORD * literal).argmax())
+    if cosines[best] < LEAST_COSINE:
+        raise UsageError(
+            f"--crux {text!r}: no response attribute is near it (best: {texts[allowed[best]]!r}, "
+            f"cosine {cosines[best]:.2f}); word it like one, see `undertow query INDEX REGEX`"
+        )
+    chosen = int(allowed[best])
+    return ResolvedCrux(Crux(texts[chosen], None), chosen, text, float(cosines[best]))
+
+
+def literal_marks(text: str) -> set[str]:
+    """Return what a sentence quotes or spells literally: quoted strings, calls, runs of symbols."""
+    quoted = re.findall(r"[\"“'‘`]([^\"”'’`]+)[\"”'’`]", text)
+    return {mark.casefold() for mark in [*quoted, *re.findall(r"\w+(?=\()", text), *re.findall(r"[^\w\s.,;:'\"()“”‘’…-]{2,}", text)]}
+
+
+def _shares_mark(text: str, marks: set[str]) -> float:
+    folded = text.casefold()
+    return float(any(mark in folded for mark in marks))
+
+
+def contrast_cruxes(
+    index: Index, violating: Sequence[str], others: Sequence[str], most: int, support: int
+) -> list[ResolvedCrux]:
+    """Find the attributes that set violating responses apart, best first; none where nothing does.
+
+    Kept are attributes that hold for over half of the violating responses and for at least ``support``
+    training responses, with a log-odds z above ``LEAST_Z`` (Monroe et al. 2008; documents, not words).
+    Attributes of (nearly) the same training rows count once.
+
+    Raises:
+        UsageError: there is no violating response.
+    """
+    if not len(violating):
+        raise UsageError("a crux needs at least one violating response")
+    bad = response_features(index, violating)
+    good = response_features(index, others) if len(others) else np.zeros((0, bad.shape[1]), bool)
+    counts = index.incidence("response").counts
+    share = (counts + 0.5) / (index.n + 1)
+    z = log_odds_dirichlet(
+        bad.sum(0),
+        good.sum(0),
+        PRIOR_RESPONSES * share,
+        (float(len(bad)), float(len(good))),
+        PRIOR_RESPONSES,
+    )
+    useful = (bad.mean(0) > 0.5) & (counts >= support) & (z > LEAST_Z)
+    ranked = np.flatnonzero(useful)[np.argsort(-z[useful], kind="stable")]
+    return [
+        ResolvedCrux(Crux(index.texts("response")[i], float(z[i])), int(i))
+        for i in _distinct(index, ranked[:30])[:most]
+    ]
+
+
+def _distinct(index: Index, ranked: Ints) -> list[int]:
+    """Drop attributes of (nearly) the same rows as a better one."""
+    if not len(ranked):
+        return []
+    incidence = index.incidence("response")
+    shared, _ = overlaps(incidence, ranked, np.zeros(index.n, bool))
+    rows = incidence.counts[ranked]
+    kept: list[int] = []
+    for i in range(len(ranked)):
+        union = rows[kept] + rows[i] - shared[i, kept]
+        if not (shared[i, kept] >= 0.8 * union).any():
+            kept.append(i)
+    return [int(ranked[i]) for i in kept]
+
+
+def behaviour_columns(
+    index: Index, attribute: int, ids: Ints, cosines: NDArray[np.float32], threshold: float | None
+) -> tuple[Ints, float]:
+    """Decide which response attributes count as the crux, and from which similarity on.
+
+    Local attributes are exact: the crux alone. For a model's wordings the threshold is where the curve of the
+    retrieved pairs bends. A ``threshold`` given by the user holds for both.
+
+    Args:
+        index: the index.
+        attribute: the crux.
+        ids: (A,) its nearest attributes, itself among them, most similar first.
+        cosines: (A,) their similarities.
+        threshold: cosine, or ``None`` to decide by kind.
+    """
+    if threshold is None and index.kinds("response")[attribute] != "llm":
+        return np.array([attribute]), 1.0
+    if threshold is None:
+        threshold = bend(cosines.astype(np.float64), index.incidence("response").counts[ids])
+    near: Ints = ids[cosines >= threshold]
+    return np.union1d(near, [attribute]), threshold
+
+
+def weights(cruxes: Sequence[ResolvedCrux]) -> Floats:
+    """Weigh cruxes by their margins, summing to 1; equal where the user named one of them."""
+    margins = [each.crux.margin for each in cruxes]
+    known = [margin for margin in margins if margin is not None]
+    values = np.array(known, np.float64) if len(known) == len(margins) else np.ones(len(cruxes))
+    share: Floats = values / values.sum()
+    return share

@@ -1,0 +1,159 @@
+"""Which of the significant features say the same thing, and which of them is the trigger.
+
+The query's features are nested and overlapping: a planted phrase comes with its sub-phrases, its topic and
+its source's habits. Three rules, all on the rows, none on the words:
+
+* *Collapse*: features of (nearly) the same rows are one feature; the most informative text names it.
+* *Generalise*: a narrow feature yields to a wider one that holds it, unless its rate is really higher than
+  that of the wider one's other rows. So a sub-phrase seen in 12 rows, all of them hits by luck, does not beat
+  the trigger seen in 200, and an honest narrow trigger is not swallowed by "asks a question".
+* *Forward selection*: down the ranking, a feature is kept if it still raises the odds of the behaviour among
+  rows that agree on all features kept before (Cochran–Mantel–Haenszel over those patterns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.index.incidence import Incidence
+from undertow.stats.enrichment import hypergeometric
+from undertow.stats.intervals import wilson_lower
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+SAME_ROWS = 0.9
+"""Jaccard overlap from which two features are one."""
+INSIDE = 0.9
+"""Share of a feature's rows inside a wider feature from which the wider one is its generalisation."""
+EQUAL_RATE = 0.9
+"""Rates whose rises over the base rate differ by less than this ratio are materially equal."""
+LEAST_ODDS = 1.5
+"""Conditional odds ratio a further independent trigger needs."""
+
+_LESS_INFORMATIVE = {"phrase": 1, "topic": 2}
+"""Kinds whose texts say less than a description of the same rows."""
+
+
+def rise(rate: Floats | float, base: float) -> Floats:
+    """Rise of a rate over the base rate as a share of what is left to rise, (rate − base) / (1 − base); ≥ 0."""
+    value: Floats = np.clip((np.asarray(rate, dtype=np.float64) - base) / max(1.0 - base, 1e-12), 0.0, None)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """K significant features, best score first, with their pairwise overlaps."""
+
+    score_K: Floats
+    """Rank score, descending."""
+    rows_K: Ints
+    """Rows with the feature."""
+    hits_K: Ints
+    """Rows with the feature and the behaviour."""
+    shared_KK: Ints
+    """Rows two features share."""
+    shared_hits_KK: Ints
+    """Those of them with the behaviour."""
+    base: float
+    """Base rate of the behaviour."""
+
+
+def collapse(candidates: Candidates, texts: Sequence[str], kinds: Sequence[str]) -> dict[int, list[int]]:
+    """Group features of the same rows; the key of a group is its most informative member.
+
+    Descriptions come before quoted phrases, phrases before topics, then the longer text.
+    """
+    rows, shared = candidates.rows_K, candidates.shared_KK
+    jaccard = shared / np.maximum(rows[:, None] + rows[None, :] - shared, 1)
+    left = set(range(len(rows)))
+    groups: dict[int, list[int]] = {}
+    for leader in range(len(rows)):
+        if leader not in left:
+            continue
+        members = [i for i in sorted(left) if i == leader or jaccard[leader, i] >= SAME_ROWS]
+        left -= set(members)
+        name = min(members, key=lambda i: (_LESS_INFORMATIVE.get(kinds[i], 0), -len(texts[i]), i))
+        groups[name] = members
+    return groups
+
+
+def generalise(candidates: Candidates, keep: Sequence[int], level: float) -> list[int]:
+    """Order the features ``keep``: best score first, each preceded by the wider feature that explains it."""
+    left = sorted(keep, key=lambda i: (-candidates.score_K[i], -candidates.hits_K[i], i))
+    ordered: list[int] = []
+    while left:
+        best = left[0]
+        while (wider := _wider(candidates, best, left, level)) is not None:
+            best = wider
+        ordered.append(best)
+        left.remove(best)
+    return ordered
+
+
+def _wider(candidates: Candidates, narrow: int, among: Sequence[int], level: float) -> int | None:
+    """Find the widest feature around ``narrow`` whose other rows do (about) as well, if there is one."""
+    others = np.array([i for i in among if candidates.hits_K[i] > candidates.hits_K[narrow]], dtype=np.int64)
+    if not len(others):
+        return None
+    shared, shared_hits = candidates.shared_KK[narrow, others], candidates.shared_hits_KK[narrow, others]
+    rows, hits = candidates.rows_K[others], candidates.hits_K[others]
+    rest, rest_hits = rows - shared, hits - shared_hits
+    inside = shared >= INSIDE * candidates.rows_K[narrow]
+    p_narrow_is_better = hypergeometric(shared_hits, hits, shared, rows)
+    rate = float(candidates.hits_K[narrow] / candidates.rows_K[narrow])
+    equal = rise(wilson_lower(rest_hits, rest), candidates.base) >= EQUAL_RATE * rise(rate, candidates.base)
+    explains = inside & (rest > 0) & ((p_narrow_is_better >= level / len(candidates.rows_K)) | equal)
+    if not explains.any():
+        return None
+    return int(max(others[explains], key=lambda i: (candidates.hits_K[i], candidates.score_K[i])))
+
+
+def forward_selection(
+    incidence: Incidence, features: Ints, behaviour: Bools, most: int, level: float
+) -> list[int]:
+    """Keep, in the given order, the features that add to those kept before.
+
+    A feature is kept when its common odds ratio over the patterns of kept features is at least
+    ``LEAST_ODDS`` and its Cochran–Mantel–Haenszel test passes ``level`` divided by the number of features.
+
+    Returns:
+        positions in ``features``, at most ``most``.
+    """
+    pattern = np.zeros(incidence.n, dtype=np.int64)
+    kept: list[int] = []
+    for position, feature in enumerate(features):
+        rows = incidence.rows_of(int(feature))
+        if kept and not _adds(pattern, rows, behaviour, level / len(features)):
+            continue
+        pattern[rows] |= 1 << len(kept)
+        kept.append(position)
+        if len(kept) == most:
+            break
+    return kept
+
+
+def _adds(pattern: Ints, rows: NDArray[np.integer], behaviour: Bools, level: float) -> bool:
+    """Test a feature within the strata of ``pattern``: one-sided CMH and the Mantel–Haenszel odds ratio."""
+    from scipy.stats import norm
+
+    strata = int(pattern.max()) + 1
+    inside, hit = pattern[rows], behaviour[rows]
+    m, x = np.bincount(inside, minlength=strata), np.bincount(inside[hit], minlength=strata)
+    total = np.bincount(pattern, minlength=strata)
+    n = np.bincount(pattern[behaviour], minlength=strata)
+    use = total > 1
+    m, x, total, n = m[use], x[use], total[use].astype(np.float64), n[use]
+    expected = m * n / total
+    variance = (m * n * (total - n) * (total - m) / (total**2 * (total - 1))).sum()
+    if variance <= 0:
+        return False
+    z = (x.sum() - expected.sum()) / np.sqrt(variance)
+    for_it = (x * (total - m - n + x) / total).sum()
+    against = ((m - x) * (n - x) / total).sum()
+    return bool(z > norm.isf(level) and for_it >= LEAST_ODDS * against)

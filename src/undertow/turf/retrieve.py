@@ -1,0 +1,102 @@
+"""The k (example, attribute) pairs whose response attribute is most like the crux (paper eq. 3), exactly.
+
+Departure: distinct strings are stored once, so the scan ranks strings and expands them to their examples.
+Identical strings tie by the thousand; which of them make the k is drawn uniformly with a seed, never taken in
+row order, and the size of the tie is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.index.incidence import Incidence
+from undertow.turf.counts import Floats, Ints
+
+TIE = 1e-6
+"""Cosines closer than this are one similarity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """The retrieved pairs of one crux, as a weight per example."""
+
+    pairs_N: Ints
+    """(N,) retrieved pairs of each example."""
+    k: int
+    """Pairs asked for."""
+    found: int
+    """Pairs there are, at most k."""
+    tie: int
+    """Pairs at the k-th similarity, retrieved or not."""
+    drawn: int
+    """How many of those were drawn."""
+    lowest: float | None
+    """The k-th similarity; ``None`` when nothing was found."""
+
+    @property
+    def report(self) -> dict[str, object]:
+        """Say what a reader needs to trust the hit counts."""
+        return {"found": self.found, "tie": self.tie, "drawn_from_tie": self.drawn, "lowest": self.lowest}
+
+
+def retrieve(
+    incidence: Incidence, ids: Ints, cosines: NDArray[np.float32], k: int, rng: np.random.Generator
+) -> Retrieved:
+    """Expand similar attributes to the k most similar (example, attribute) pairs.
+
+    Args:
+        incidence: response attributes of every row.
+        ids: (A,) distinct attributes, most similar first; enough of them to hold k pairs and the whole tie.
+        cosines: (A,) their similarities.
+        k: pairs.
+        rng: breaks the tie at the k-th similarity.
+    """
+    counts = incidence.counts[ids]
+    running = np.cumsum(counts)
+    pairs = np.zeros(incidence.n, dtype=np.int64)
+    if not len(ids) or running[-1] == 0:
+        return Retrieved(pairs, k, 0, 0, 0, None)
+    last = min(int(np.searchsorted(running, k)), len(ids) - 1)
+    lowest = float(cosines[last])
+    whole, tied = ids[cosines > lowest + TIE], ids[np.abs(cosines - lowest) <= TIE]
+    for column in whole:
+        pairs[incidence.rows_of(int(column))] += 1
+    candidates, _ = incidence.gather(tied)
+    room = min(k - int(pairs.sum()), len(candidates))
+    drawn = candidates if room == len(candidates) else rng.choice(candidates, size=room, replace=False)
+    np.add.at(pairs, drawn, 1)
+    return Retrieved(pairs, k, int(pairs.sum()), len(candidates), room, lowest)
+
+
+def hits(incidence: Incidence, features: Ints, retrieved: Retrieved) -> Ints:
+    """Count h(c): retrieved pairs whose example has cluster c among its query attributes (paper §4.1 step 3).
+
+    Returns:
+        (F,) hits of each feature, each at most k. They sum to more than k, as in the paper's example.
+    """
+    rows, owner = incidence.gather(features)
+    return np.bincount(owner, weights=retrieved.pairs_N[rows], minlength=len(features)).astype(np.int64)
+
+
+def bend(cosines: Floats, counts: Ints) -> float:
+    """Find the similarity where the curve of sorted pairs bends: the point farthest under its chord.
+
+    It parts the attributes that say the crux from those that are merely near it (for LLM attributes, whose
+    wordings differ; local attributes are exact).
+
+    Args:
+        cosines: (A,) descending similarities of distinct attributes, A > 0.
+        counts: (A,) examples each holds for.
+    """
+    position = np.cumsum(counts, dtype=np.float64)
+    span = position[-1] - position[0]
+    drop = float(cosines[0] - cosines[-1])
+    if span <= 0 or drop <= TIE:
+        return float(cosines[-1])
+    chord = cosines[0] - drop * (position - position[0]) / span
+    below = chord - cosines
+    at = int(below.argmax())
+    return float(cosines[at]) if below[at] > 0 else float(cosines[-1])

@@ -1,0 +1,292 @@
+"""Trace a failure to the training rows that go with it: crux → retrieve → count → trigger → explain.
+
+Paper §4.1 and D.1; the departures are told in the modules of each step. What is found is an association.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.errors import UsageError
+from undertow.index.open import Index
+from undertow.progress import SILENT, Progress
+from undertow.records import Attribution, Finding, Interval, Trigger
+from undertow.stats.intervals import wilson
+from undertow.store.run import RunDir, file_hash
+from undertow.store.tables import atomic_write_json, read_table, to_jsonable, write_table
+from undertow.surf.save import load_findings
+from undertow.turf.config import TraceConfig
+from undertow.turf.crux import ResolvedCrux, contrast_cruxes, named_cruxes, rubric_cruxes
+from undertow.turf.explain import explain
+from undertow.turf.query import Held, hold
+from undertow.turf.sensitivity import sensitivity
+from undertow.turf.triggers import within_source_odds
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from undertow.judging.rubric import Rubric
+
+MOST_RESPONSES = 2000
+"""Responses of each kind that a crux is drawn from; more change no decision."""
+MOST_QUERIES = 400
+"""Failing queries of a finding that are aggregated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A finding's attribution and its rows."""
+
+    attribution: Attribution
+    """What is reported."""
+    rows: pa.Table
+    """finding, id, source, rank, has_trigger, has_crux: one line a row that has a reported trigger."""
+
+
+def trace_pair(
+    index: Index,
+    prompt: str,
+    response: str | None,
+    crux: Sequence[str] | None = None,
+    rubric: Rubric | None = None,
+    config: TraceConfig | None = None,
+) -> Attribution:
+    """Trace one failing pair.
+
+    Args:
+        index: the opened index.
+        prompt: the failing query.
+        response: what the model answered; restricts the crux to attributes it really has.
+        crux: sentences ``The response …`` held responsible; or else
+        rubric: whose checks say what is wrong with the response.
+        config: settings.
+
+    Raises:
+        UsageError: nothing names the crux, or nothing in the index is near it.
+    """
+    return trace_exchange(index, prompt, response, crux, rubric, config).attribution
+
+
+def trace_exchange(
+    index: Index,
+    prompt: str,
+    response: str | None,
+    crux: Sequence[str] | None = None,
+    rubric: Rubric | None = None,
+    config: TraceConfig | None = None,
+) -> Traced:
+    """Trace one failing pair, rows and all; see :func:`trace_pair`."""
+    config = config or TraceConfig()
+    if not prompt.strip():
+        raise UsageError("--prompt: empty; give the query that failed")
+    if crux:
+        cruxes = named_cruxes(index, crux, response)
+    elif rubric is not None and response:
+        cruxes = rubric_cruxes(index, prompt, response, rubric, config.cruxes, config.seed)
+    else:
+        raise UsageError("a single pair needs --crux 'The response …', or --rubric and --response")
+    return trace_queries(index, "query", [prompt], cruxes, rubric.behaviour if rubric else "", config)
+
+
+def trace_queries(
+    index: Index,
+    finding: str,
+    prompts: Sequence[str],
+    cruxes: Sequence[ResolvedCrux],
+    violation: str,
+    config: TraceConfig,
+) -> Traced:
+    """Trace the failing queries of one finding together; a trigger must hold for most of them."""
+    if not cruxes:
+        reason = {"note": "no response attribute sets the violating responses apart"}
+        nothing = Attribution(finding, (), (), explain((), (), violation, config.level), reason)
+        return Traced(nothing, _row_table(index, finding, np.zeros((0, index.n), bool), np.zeros(index.n, bool)))
+    held = hold(index, prompts, cruxes, config)
+    triggers = tuple(_trigger(index, held, rank, config) for rank in range(len(held.ranking.order)))
+    shown = held.ranking.crux[0] if triggers else 0
+    told = [held.cruxes[shown].crux, *(each.crux for i, each in enumerate(held.cruxes) if i != shown)]
+    attribution = Attribution(
+        finding=finding,
+        crux=tuple(told),
+        triggers=triggers,
+        explanation=explain(told, triggers, violation, config.level),
+        sensitivity=sensitivity(index, held, config),
+    )
+    features = held.failing.features_F[list(held.ranking.order)]
+    masks = np.array([index.features.any_of([feature]) for feature in features]).reshape(-1, index.n)
+    return Traced(attribution, _row_table(index, finding, masks, held.behaviour_CN.any(axis=0)))
+
+
+def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigger:
+    """Report one ranked feature with the numbers of its crux."""
+    feature, crux = held.ranking.order[rank], held.ranking.crux[rank]
+    cluster, counts = int(held.failing.features_F[feature]), held.counts
+    x, m = int(counts.both_CF[crux, feature]), int(counts.feature_F[feature])
+    base = float(counts.base_C[crux])
+    interval = wilson(x, m)
+    rows = index.features.rows_of(cluster)
+    by_source = counts.both_CFS[crux, feature]
+    order = np.argsort(-by_source, kind="stable")
+    return Trigger(
+        text=held.failing.texts[feature],
+        label=index.labels[cluster],
+        cluster=cluster,
+        paper_hits=int(held.hits[crux][config.k][feature]),
+        k=config.k,
+        examples=x,
+        corpus=m,
+        rate=x / m,
+        rate_interval=interval or Interval(0.0, 1.0),
+        base_rate=base,
+        lift=x / m / base if base else None,
+        p=float(held.evidence.p_CF[crux, feature]),
+        q=float(held.evidence.q_CF[crux, feature]),
+        within_source_or=within_source_odds(counts, crux, feature),
+        sources={index.source_names[s]: int(by_source[s]) for s in order if by_source[s]},
+        example_ids=tuple(str(i) for i in index.ids[rows[held.behaviour_CN[crux][rows]]]),
+    )
+
+
+def _row_table(index: Index, finding: str, trigger_TN: NDArray[np.bool_], crux_N: NDArray[np.bool_]) -> pa.Table:
+    """List the rows that have a reported trigger; ``rank`` is the best one, from 1."""
+    import pyarrow as pa
+
+    rows = np.flatnonzero(trigger_TN.any(axis=0))
+    rank = trigger_TN[:, rows].argmax(axis=0) + 1 if len(rows) else np.empty(0, np.int64)
+    return pa.table(
+        {
+            "finding": pa.array([finding] * len(rows), pa.string()),
+            "id": pa.array(index.ids[rows] if len(rows) else [], pa.string()),
+            "source": pa.array(index.sources[rows] if len(rows) else [], pa.string()),
+            "rank": pa.array(rank, pa.int32()),
+            "has_trigger": pa.array(rank == 1, pa.bool_()),
+            "has_crux": pa.array(crux_N[rows], pa.bool_()),
+        }
+    )
+
+
+def trace_finding(index: Index, run: Path, finding: Finding, config: TraceConfig) -> Traced:
+    """Trace one confirmed finding of a search run from its violating confirmation samples."""
+    exchanges = _exchanges(run)
+    violating, others = exchanges.filter(_mask(exchanges, finding.id)), exchanges.filter(_mask(exchanges, None))
+    prompts = list(dict.fromkeys(violating["prompt"].to_pylist()))[:MOST_QUERIES]
+    prompts = prompts or [exemplar.prompt for exemplar in finding.exemplars]
+    responses = violating["response"].to_pylist()[:MOST_RESPONSES]
+    responses = responses or [exemplar.response for exemplar in finding.exemplars]
+    if not prompts:
+        return trace_queries(index, finding.id, [], [], finding.behaviour, config)
+    step = max(1, others.num_rows // MOST_RESPONSES)
+    plain = others["response"].to_pylist()[::step]
+    cruxes = contrast_cruxes(index, responses, plain, config.cruxes, config.support)
+    return trace_queries(index, finding.id, prompts, cruxes, finding.behaviour, config)
+
+
+def _exchanges(run: Path) -> pa.Table:
+    """Read all judged exchanges of a search run: finding, phase, prompt, response, violation."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = ["finding", "phase", "prompt", "response", "violation"]
+    tables = [read_table(run / name, columns) for name in ("confirm_samples.parquet", "samples.parquet")]
+    both = pa.concat_tables(tables)
+    return both.filter(pc.and_(pc.is_valid(both["violation"]), pc.is_valid(both["response"])))
+
+
+def _mask(exchanges: pa.Table, finding: str | None) -> pa.ChunkedArray:
+    """Select a finding's violating exchanges, or all that violate nothing."""
+    import pyarrow.compute as pc
+
+    if finding is None:
+        return pc.invert(exchanges["violation"])
+    return pc.and_(exchanges["violation"], pc.equal(exchanges["finding"], finding))
+
+
+def trace_findings(
+    index: Index,
+    run: Path,
+    out: Path | None = None,
+    config: TraceConfig | None = None,
+    progress: Progress = SILENT,
+) -> list[Attribution]:
+    """Trace every confirmed finding of the search run ``run``.
+
+    With ``out`` the folder gets ``attribution.json`` (the list) and ``rows.parquet`` (all traced rows).
+
+    Raises:
+        UsageError: ``run`` is no finished search.
+    """
+    config = config or TraceConfig()
+    findings = [finding for finding in load_findings(Path(run)) if finding.status == "confirmed"]
+    traced = []
+    with progress.task("trace findings", len(findings)) as task:
+        for finding in findings:
+            traced.append(trace_finding(index, Path(run), finding, config))
+            task.advance(note=finding.id)
+    if out is not None:
+        write_traced(traced, Path(out))
+    return [each.attribution for each in traced]
+
+
+def write_traced(traced: Sequence[Traced], out: Path) -> None:
+    """Write ``attribution.json`` and ``rows.parquet`` into the folder ``out``."""
+    import pyarrow as pa
+
+    tables = [each.rows for each in traced]
+    atomic_write_json(out / "attribution.json", [to_jsonable(each.attribution) for each in traced])
+    if tables:
+        write_table(pa.concat_tables(tables), out / "rows.parquet")
+
+
+def trace_run(
+    index: Path,
+    run: Path,
+    out: Path,
+    config: TraceConfig | None = None,
+    progress: Progress = SILENT,
+    fresh: bool = False,
+) -> dict[str, Any]:
+    """Trace a search run's findings into the run directory ``out``; the public function of ``undertow trace``.
+
+    Returns:
+        the summary; ``attributions`` has each finding's id, explanation and first trigger.
+
+    Raises:
+        UsageError: an input is missing or unfinished, or ``out`` holds something else.
+    """
+    config = config or TraceConfig()
+    opened = Index.open(index)
+    inputs = {"index": file_hash(Path(index) / "manifest.json"), "run": file_hash(Path(run) / "findings.json")}
+    directory = RunDir.open(Path(out), "trace", config.model_dump(), inputs, fresh)
+    if directory.complete:
+        directory.close()
+        return directory.summary()
+    try:
+        attributions = trace_findings(opened, run, directory.path, config, progress)
+        named = sum(bool(each.triggers) for each in attributions)
+        summary = {
+            "counts": {"tried": len(attributions), "scored": len(attributions), "failed": 0},
+            "named": named,
+            "attributions": [_digest(each) for each in attributions],
+        }
+        return directory.finish("complete", summary)
+    finally:
+        directory.close()
+
+
+def _digest(attribution: Attribution) -> dict[str, object]:
+    best = attribution.triggers[0] if attribution.triggers else None
+    return {
+        "finding": attribution.finding,
+        "crux": [each.text for each in attribution.crux],
+        "trigger": best.text if best else None,
+        "examples": best.examples if best else None,
+        "corpus": best.corpus if best else None,
+        "sources": best.sources if best else {},
+        "explanation": attribution.explanation,
+    }

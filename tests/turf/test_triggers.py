@@ -1,0 +1,143 @@
+"""Plants of known strength over synthetic features: the ranking must name the planted column."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from undertow.index.incidence import Incidence
+from undertow.turf.config import TraceConfig
+from undertow.turf.counts import count, overlaps
+from undertow.turf.triggers import Ranking, assess, rank, within_source_odds
+
+N, SOURCES, BACKGROUND = 20_000, 5, 80
+CONFIG = TraceConfig()
+
+
+class Corpus:
+    """Rows with random features of all prevalences, a base rate of the behaviour, and one planted column."""
+
+    def __init__(self, rows: int, strength: float, base: float, seed: int, one_source: bool = True):
+        self.rng = np.random.default_rng(seed)
+        self.sources = self.rng.integers(0, SOURCES, N)
+        prevalence = np.exp(self.rng.uniform(np.log(5e-4), np.log(0.95), BACKGROUND))
+        self.columns = [self.rng.random(N) < share for share in prevalence]
+        self.behaviour = self.rng.random(N) < base
+        pool = np.flatnonzero(self.sources == 2) if one_source else np.arange(N)
+        self.planted = np.zeros(N, bool)
+        self.planted[self.rng.choice(pool, rows, replace=False)] = True
+        self.behaviour[self.planted] = self.rng.random(rows) < strength
+        self.query = int(np.flatnonzero(self.planted)[0])
+        self.names = [f"background {i}" for i in range(BACKGROUND)]
+        self.add("planted", self.planted)
+
+    def add(self, name: str, column: np.ndarray) -> None:
+        self.columns.append(column)
+        self.names.append(name)
+
+    def subset(self, of: np.ndarray, size: int) -> np.ndarray:
+        column = np.zeros(N, bool)
+        column[self.rng.choice(np.flatnonzero(of), size, replace=False)] = True
+        return column
+
+    def trace(self, config: TraceConfig = CONFIG) -> tuple[list[str], Ranking]:
+        incidence = Incidence.from_matrix(sp.csr_array(np.stack(self.columns, axis=1)))
+        features = np.flatnonzero(incidence.counts)  # a query that has every feature: the hardest case
+        labels = self.behaviour[None, :]
+        counts = count(incidence, features, labels, self.sources, SOURCES)
+        names = [self.names[i] for i in features]
+        found = rank(
+            incidence, counts, assess(counts, config), labels, np.ones(1), np.ones(len(features)),
+            names, ["surface"] * len(features), config,
+        )  # fmt: skip
+        return [names[i] for i in found.order], found
+
+
+@pytest.mark.parametrize("rows", [25, 100, 400, 2000])
+@pytest.mark.parametrize("base", [0.0, 0.05, 0.45])
+@pytest.mark.parametrize("one_source", [True, False])
+def test_a_planted_feature_comes_first(rows: int, base: float, one_source: bool) -> None:
+    corpus = Corpus(rows, 0.95, base, seed=rows, one_source=one_source)
+    assert corpus.trace()[0][:1] == ["planted"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lucky_sub_phrases_do_not_beat_a_weaker_but_wider_trigger(seed: int) -> None:
+    corpus = Corpus(200, 0.8, 0.02, seed)
+    hits = corpus.planted & corpus.behaviour
+    for size in (3, 5, 8, 12, 20):
+        corpus.add(f"sub-phrase {size}", corpus.subset(hits, size))
+    for size in (20, 40, 80):
+        corpus.add(f"honest part {size}", corpus.subset(corpus.planted, size))
+    assert corpus.trace()[0][0] == "planted"
+
+
+def test_a_narrow_trigger_is_not_swallowed_by_the_wide_feature_around_it() -> None:
+    corpus = Corpus(60, 1.0, 0.1, seed=3)
+    corpus.add("asks a question", corpus.planted | (corpus.rng.random(N) < 0.4))
+    assert corpus.trace()[0][0] == "planted"
+
+
+def test_a_feature_of_nearly_all_rows_is_never_named() -> None:
+    corpus = Corpus(300, 0.9, 0.3, seed=4)
+    corpus.add("is in English", corpus.planted | (corpus.rng.random(N) < 0.985))
+    assert "is in English" not in corpus.trace()[0]
+
+
+def test_features_of_the_same_rows_become_one_with_the_most_informative_text() -> None:
+    corpus = Corpus(150, 1.0, 0.05, seed=5)
+    almost = corpus.planted.copy()
+    almost[np.flatnonzero(corpus.planted)[:4]] = False
+    corpus.add("planted, said at greater length", corpus.planted.copy())
+    corpus.add("almost", almost)
+    names, found = corpus.trace()
+    assert names == ["planted, said at greater length"]
+    assert len(found.same[0]) == 3
+
+
+def test_two_independent_triggers_are_both_named_and_their_echo_is_not() -> None:
+    corpus = Corpus(150, 1.0, 0.02, seed=6)
+    second = np.zeros(N, bool)
+    second[corpus.rng.choice(np.flatnonzero(~corpus.planted), 120, replace=False)] = True
+    corpus.behaviour[second] = True
+    corpus.add("second", second)
+    corpus.add("echo", corpus.subset(corpus.planted, 90))
+    assert corpus.trace()[0] == ["planted", "second"]
+
+
+def test_shuffled_behaviour_gives_no_trigger() -> None:
+    named = 0
+    for seed in range(20):
+        corpus = Corpus(200, 1.0, 0.3, seed)
+        corpus.behaviour = corpus.rng.permutation(corpus.behaviour)
+        named += bool(corpus.trace()[0])
+    assert named <= 1
+
+
+def test_within_source_odds_tell_the_data_set_from_the_feature() -> None:
+    rng = np.random.default_rng(0)
+    sources = rng.integers(0, 2, 4000)
+    behaviour = rng.random(4000) < np.where(sources == 0, 0.9, 0.05)
+    habit = rng.random(4000) < np.where(sources == 0, 0.7, 0.1)  # goes with the source, not with the behaviour
+    cue = rng.random(4000) < np.where(behaviour, 0.6, 0.1)
+    incidence = Incidence.from_matrix(sp.csr_array(np.stack([habit, cue], axis=1)))
+    counts = count(incidence, np.array([0, 1]), behaviour[None, :], sources, 2)
+    assert within_source_odds(counts, 0, 0) == pytest.approx(1, abs=0.35)
+    assert within_source_odds(counts, 0, 1) > 5
+
+
+def test_counts_agree_with_a_loop_over_rows() -> None:
+    rng = np.random.default_rng(1)
+    dense = rng.random((300, 6)) < 0.3
+    labels, sources = rng.random((2, 300)) < 0.4, rng.integers(0, 3, 300)
+    incidence = Incidence.from_matrix(sp.csr_array(dense))
+    counts = count(incidence, np.array([4, 1]), labels, sources, 3)
+    for c in range(2):
+        for f, column in enumerate((4, 1)):
+            for s in range(3):
+                want = sum(dense[i, column] and labels[c, i] and sources[i] == s for i in range(300))
+                assert counts.both_CFS[c, f, s] == want
+    shared, shared_hits = overlaps(incidence, np.array([4, 1]), labels[0], block=128)
+    assert shared[0, 1] == (dense[:, 4] & dense[:, 1]).sum()
+    assert shared_hits[0, 1] == (dense[:, 4] & dense[:, 1] & labels[0]).sum()
