@@ -119,7 +119,9 @@ def test_within_source_odds_tell_the_data_set_from_the_feature() -> None:
     rng = np.random.default_rng(0)
     sources = rng.integers(0, 2, 4000)
     behaviour = rng.random(4000) < np.where(sources == 0, 0.9, 0.05)
-    habit = rng.random(4000) < np.where(sources == 0, 0.7, 0.1)  # goes with the source, not with the behaviour
+    habit = rng.random(4000) < np.where(
+        sources == 0, 0.7, 0.1
+    )  # goes with the source, not with the behaviour
     cue = rng.random(4000) < np.where(behaviour, 0.6, 0.1)
     incidence = Incidence.from_matrix(sp.csr_array(np.stack([habit, cue], axis=1)))
     counts = count(incidence, np.array([0, 1]), behaviour[None, :], sources, 2)

@@ -1,11 +1,11 @@
 """Build an index: load → extract → embed → cluster → write (paper §4.1, Algorithm 1).
 
 Departures: attributes come from the local extractor, all that hold and not ten; each distinct string is
-embedded once, its multiplicity is its weight; a local attribute is exact and therefore its own cluster, because
-sentences that differ only in a quoted phrase embed close together and k-means would merge them. k-means is for
-attributes in a model's words.
+embedded once, its multiplicity is its weight; a local attribute is exact and therefore its own cluster,
+because sentences that differ only in a quoted phrase embed close together and k-means would merge them.
 
-Every stage is keyed by the content of its input and its settings. A killed build goes on at the stage it was in.
+Every stage is keyed by the content of its input and its settings. A killed build goes on at the stage it was
+in.
 """
 
 from __future__ import annotations
@@ -41,9 +41,14 @@ class IndexConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     extractor: str = Field("local", description="Where attributes come from.")
-    embedder: str = Field("minilm", description="Embedder spec: `minilm` or a sentence-transformers id or path.")
+    embedder: str = Field(
+        "minilm", description="Embedder spec: `minilm` or a sentence-transformers id or path."
+    )
     clusters: int | None = Field(
-        None, ge=1, le=65_535, description="K of the k-means over model-written attributes; None: attributes / 376."
+        None,
+        ge=1,
+        le=65_535,
+        description="K of the k-means over model-written attributes; None: attributes / 376.",
     )
     seed: int = Field(0, ge=0, description="Mining and k-means.")
     skip_bad: bool = Field(False, description="Leave malformed rows out and count them.")
@@ -97,6 +102,7 @@ class _Build:
         written = self.stage("write", "files", lambda folder: self.write(embedded[0]))
         stages = [loaded, extracted, _sum_stages("embed", embedded), clustered, written]
         info = {
+            "key": self.key,
             "examples": loaded["rows"],
             "skipped": loaded["skipped"],
             "extractor": self.config.extractor,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,11 @@ class Incidence:
     """(nnz,) ascending row ids of each column."""
 
     @classmethod
-    def from_matrix(cls, matrix: sp.sparray | sp.spmatrix) -> Incidence:
+    def from_matrix(cls, matrix: Any) -> Incidence:
         """Take the non-zero pattern of any SciPy sparse matrix."""
         import scipy.sparse as sp
 
-        rows = sp.csr_array(matrix, dtype=np.bool_)
+        rows: Any = sp.csr_array(matrix, dtype=np.bool_)
         rows.eliminate_zeros()
         rows.sum_duplicates()
         columns = rows.tocsc()
@@ -75,7 +75,7 @@ class Incidence:
         return self.row_columns[self.row_pointers[row] : self.row_pointers[row + 1]]
 
     def gather(self, columns: Ints) -> tuple[Ints, NDArray[np.int64]]:
-        """Return the row ids of several columns one after another, and for each the position of its column."""
+        """Return the row ids of several columns in sequence, and for each the position of its column."""
         starts, stops = self.column_pointers[columns], self.column_pointers[np.asarray(columns) + 1]
         rows = np.concatenate(
             [self.column_rows[a:b] for a, b in zip(starts, stops, strict=True)] or [np.empty(0, np.int32)]

@@ -48,7 +48,9 @@ class Index:
         if manifest.get("verb") != "index":
             raise UsageError(f"{path}: a run of `{manifest.get('verb')}`, not an index")
         if manifest.get("status") != "complete":
-            raise UsageError(f"{path}: the index is not finished; run the same `undertow index` command again")
+            raise UsageError(
+                f"{path}: the index is not finished; run the same `undertow index` command again"
+            )
         info = read_json(path / "index.json")
         if not isinstance(info, dict):
             raise UsageError(f"{path / 'index.json'}: holds no object; build the index again with --fresh")
@@ -119,7 +121,8 @@ class Index:
     @cached_property
     def clusters(self) -> NDArray[np.int64]:
         """(m_query,) cluster of each query attribute."""
-        return self.attributes("query")["cluster"].to_numpy().astype(np.int64)
+        column: NDArray[np.int64] = self.attributes("query")["cluster"].to_numpy().astype(np.int64)
+        return column
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -42,9 +42,7 @@ class Scanner:
             self._blocks = blocks
         return self._blocks
 
-    def top_k(
-        self, queries: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def top_k(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Find the k most similar rows of each query.
 
         Args:

@@ -17,12 +17,18 @@ class TraceConfig(BaseModel):
     level: float = Field(0.05, gt=0, lt=1, description="False-discovery rate under which a trigger is named.")
     support: int = Field(5, ge=1, description="Least rows with feature and behaviour.")
     effect: float = Field(
-        0.1, ge=0, le=1, description="Least rise of the rate over the base rate, or a quarter of the base rate."
+        0.1,
+        ge=0,
+        le=1,
+        description="Least rise of the rate over the base rate, or a quarter of the base rate.",
     )
     triggers: int = Field(5, ge=1, description="Most independent triggers that are reported.")
     majority: float = Field(
         0.5, ge=0, le=1, description="Share of a finding's failing queries a trigger holds for, more than."
     )
     threshold: float | None = Field(
-        None, ge=-1, le=1, description="Cosine from which a response attribute counts as the crux; None: by kind."
+        None,
+        ge=-1,
+        le=1,
+        description="Cosine from which a response attribute counts as the crux; None: by kind.",
     )

@@ -36,17 +36,17 @@ class Counts:
     @property
     def both_CF(self) -> Ints:
         """x: rows with feature and behaviour."""
-        return self.both_CFS.sum(axis=2)
+        return np.asarray(self.both_CFS.sum(axis=2))
 
     @property
     def feature_F(self) -> Ints:
         """M: rows with the feature."""
-        return self.feature_FS.sum(axis=1)
+        return np.asarray(self.feature_FS.sum(axis=1))
 
     @property
     def behaviour_C(self) -> Ints:
         """n: rows with the behaviour."""
-        return self.behaviour_CS.sum(axis=1)
+        return np.asarray(self.behaviour_CS.sum(axis=1))
 
     @property
     def rows(self) -> int:
@@ -59,9 +59,7 @@ class Counts:
         return self.behaviour_C / self.rows
 
 
-def count(
-    incidence: Incidence, features: Ints, behaviour_CN: Bools, sources: Ints, n_sources: int
-) -> Counts:
+def count(incidence: Incidence, features: Ints, behaviour_CN: Bools, sources: Ints, n_sources: int) -> Counts:
     """Count rows by feature × behaviour × source.
 
     Args:

@@ -29,7 +29,7 @@ LEAST_Z = 1.96
 LEAST_COSINE = 0.35
 """Cosine under which no attribute stands for the user's words."""
 RARE_WORD = 0.25
-"""Weight of the user's literal marks (``####``, ``wikipedia(``) beside the cosine, which does not see them."""
+"""Weight of the user's literal marks (``####``, ``wikipedia``) beside the cosine, which is blind to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,9 @@ def named_cruxes(index: Index, texts: Sequence[str], response: str | None) -> li
 
 def _nearest(index: Index, text: str, allowed: Ints) -> ResolvedCrux:
     if not len(allowed):
-        raise UsageError("--crux: the response has no attribute that occurs in the index; leave --response out")
+        raise UsageError(
+            "--crux: the response has no attribute that occurs in the index; leave --response out"
+        )
     vector = index.embedder.embed([text])[0]
     cosines = np.asarray(index.vectors("response")[allowed], np.float32) @ vector
     texts = index.texts("response")
@@ -96,7 +98,8 @@ def _nearest(index: Index, text: str, allowed: Ints) -> ResolvedCrux:
 def literal_marks(text: str) -> set[str]:
     """Return what a sentence quotes or spells literally: quoted strings, calls, runs of symbols."""
     quoted = re.findall(r"[\"“'‘`]([^\"”'’`]+)[\"”'’`]", text)
-    return {mark.casefold() for mark in [*quoted, *re.findall(r"\w+(?=\()", text), *re.findall(r"[^\w\s.,;:'\"()“”‘’…-]{2,}", text)]}
+    calls, symbols = re.findall(r"\w+(?=\()", text), re.findall(r"[^\w\s.,;:'\"()“”‘’…-]{2,}", text)
+    return {mark.casefold() for mark in [*quoted, *calls, *symbols]}
 
 
 def _shares_mark(text: str, marks: set[str]) -> float:

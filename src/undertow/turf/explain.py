@@ -10,36 +10,50 @@ CAVEAT = "This is an association in the training data; an ablation or a retrain 
 
 
 def explain(crux: Sequence[Crux], triggers: Sequence[Trigger], violation: str, level: float) -> str:
-    """Say what the model learned, with n, base rate, lift, q and sources (paper §4.1's form, its claim weakened).
+    """Say what the model learned, in the form of the paper's §4.1 but with numbers and a weaker claim.
 
     Args:
-        crux: what the response does.
+        crux: what the response does; the first belongs to the first trigger.
         triggers: best first; none is a result too.
         violation: the rubric's behaviour, or empty.
         level: false-discovery rate of the search.
     """
-    does = predicate(crux[0].text, "The response ") if crux else ""
     if not crux:
         return "No trigger: no response attribute sets the violating responses apart."
+    does = predicate(crux[0].text, "The response ")
     if not triggers:
         return (
             f"No trigger at q < {level:g}: no feature of the query goes with a response that {does} "
-            "more often in the training data than the base rate does."
+            "clearly more often in the training data than the base rate."
         )
     best = triggers[0]
-    ends = f" – seen in the audit as: {violation.rstrip('.')}" if violation else ""
+    ends = f" (in the audit: {violation.strip().rstrip('.')})" if violation.strip() else ""
+    parts = [
+        f"When the model sees a query that {predicate(best.text, 'The query ')}, "
+        f"it gives a response that {does}{ends}.",
+        _numbers(best),
+        _sources(best),
+        _within(best),
+        CAVEAT,
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def _numbers(best: Trigger) -> str:
+    interval = best.rate_interval
     lift = f", lift {best.lift:.1f}" if best.lift is not None else ""
-    within = (
-        f" Within sources the odds ratio is {best.within_source_or:.1f}."
-        if best.within_source_or is not None
-        else " No source holds both rows with and rows without the feature, or both behaviours, to compare within."
-    )
     return (
-        f"When the model sees a query that {predicate(best.text, 'The query ')}, it gives a response that "
-        f"{does}{ends}. In the training data {best.examples:,} of {best.corpus:,} such rows do "
-        f"({best.rate:.1%}, 95 % interval {best.rate_interval.low:.1%} to {best.rate_interval.high:.1%}), against "
-        f"{best.base_rate:.2%} of all rows{lift}, q = {best.q:.1e}. {_sources(best)}{within} {CAVEAT}"
+        f"In the training data {best.examples:,} of the {best.corpus:,} rows with such a query have such a "
+        f"response ({best.rate:.1%}, 95 % interval {interval.low:.1%} to {interval.high:.1%}), "
+        f"against {best.base_rate:.2%} of all rows{lift}, q = {best.q:.1e}."
     )
+
+
+def _within(best: Trigger) -> str:
+    if best.within_source_or is None:
+        return "No source lets the rows with and without this feature be compared."
+    habit = ": the sources carry the behaviour, not the feature" if best.within_source_or < 1.5 else ""
+    return f"Within sources the odds ratio is {best.within_source_or:.1f}{habit}."
 
 
 def predicate(text: str, start: str) -> str:

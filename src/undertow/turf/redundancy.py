@@ -41,7 +41,7 @@ _LESS_INFORMATIVE = {"phrase": 1, "topic": 2}
 
 
 def rise(rate: Floats | float, base: float) -> Floats:
-    """Rise of a rate over the base rate as a share of what is left to rise, (rate − base) / (1 − base); ≥ 0."""
+    """Rise over the base rate as a share of what is left to rise, (rate − base) / (1 − base); ≥ 0."""
     value: Floats = np.clip((np.asarray(rate, dtype=np.float64) - base) / max(1.0 - base, 1e-12), 0.0, None)
     return value
 

@@ -82,7 +82,7 @@ def hits(incidence: Incidence, features: Ints, retrieved: Retrieved) -> Ints:
 
 
 def bend(cosines: Floats, counts: Ints) -> float:
-    """Find the similarity where the curve of sorted pairs bends: the point farthest under its chord.
+    """Find the similarity before the curve of sorted pairs drops: farthest under its chord.
 
     It parts the attributes that say the crux from those that are merely near it (for LLM attributes, whose
     wordings differ; local attributes are exact).
@@ -99,4 +99,4 @@ def bend(cosines: Floats, counts: Ints) -> float:
     chord = cosines[0] - drop * (position - position[0]) / span
     below = chord - cosines
     at = int(below.argmax())
-    return float(cosines[at]) if below[at] > 0 else float(cosines[-1])
+    return float(cosines[max(at - 1, 0)]) if below[at] > 0 else float(cosines[-1])

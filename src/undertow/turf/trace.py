@@ -104,9 +104,11 @@ def trace_queries(
 ) -> Traced:
     """Trace the failing queries of one finding together; a trigger must hold for most of them."""
     if not cruxes:
-        reason = {"note": "no response attribute sets the violating responses apart"}
+        reason: dict[str, object] = {"note": "no response attribute sets the violating responses apart"}
         nothing = Attribution(finding, (), (), explain((), (), violation, config.level), reason)
-        return Traced(nothing, _row_table(index, finding, np.zeros((0, index.n), bool), np.zeros(index.n, bool)))
+        return Traced(
+            nothing, _row_table(index, finding, np.zeros((0, index.n), bool), np.zeros(index.n, bool))
+        )
     held = hold(index, prompts, cruxes, config)
     triggers = tuple(_trigger(index, held, rank, config) for rank in range(len(held.ranking.order)))
     shown = held.ranking.crux[0] if triggers else 0
@@ -119,8 +121,10 @@ def trace_queries(
         sensitivity=sensitivity(index, held, config),
     )
     features = held.failing.features_F[list(held.ranking.order)]
-    masks = np.array([index.features.any_of([feature]) for feature in features]).reshape(-1, index.n)
-    return Traced(attribution, _row_table(index, finding, masks, held.behaviour_CN.any(axis=0)))
+    masks = np.zeros((len(features), index.n), dtype=np.bool_)
+    for mask, feature in zip(masks, features, strict=True):
+        mask[index.features.rows_of(int(feature))] = True
+    return Traced(attribution, _row_table(index, finding, masks, np.asarray(held.behaviour_CN.any(axis=0))))
 
 
 def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigger:
@@ -153,7 +157,9 @@ def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigge
     )
 
 
-def _row_table(index: Index, finding: str, trigger_TN: NDArray[np.bool_], crux_N: NDArray[np.bool_]) -> pa.Table:
+def _row_table(
+    index: Index, finding: str, trigger_TN: NDArray[np.bool_], crux_N: NDArray[np.bool_]
+) -> pa.Table:
     """List the rows that have a reported trigger; ``rank`` is the best one, from 1."""
     import pyarrow as pa
 
@@ -174,7 +180,10 @@ def _row_table(index: Index, finding: str, trigger_TN: NDArray[np.bool_], crux_N
 def trace_finding(index: Index, run: Path, finding: Finding, config: TraceConfig) -> Traced:
     """Trace one confirmed finding of a search run from its violating confirmation samples."""
     exchanges = _exchanges(run)
-    violating, others = exchanges.filter(_mask(exchanges, finding.id)), exchanges.filter(_mask(exchanges, None))
+    violating, others = (
+        exchanges.filter(_mask(exchanges, finding.id)),
+        exchanges.filter(_mask(exchanges, None)),
+    )
     prompts = list(dict.fromkeys(violating["prompt"].to_pylist()))[:MOST_QUERIES]
     prompts = prompts or [exemplar.prompt for exemplar in finding.exemplars]
     responses = violating["response"].to_pylist()[:MOST_RESPONSES]
@@ -261,7 +270,7 @@ def trace_run(
     """
     config = config or TraceConfig()
     opened = Index.open(index)
-    inputs = {"index": file_hash(Path(index) / "manifest.json"), "run": file_hash(Path(run) / "findings.json")}
+    inputs = {"index": str(opened.info["key"]), "run": file_hash(Path(run) / "findings.json")}
     directory = RunDir.open(Path(out), "trace", config.model_dump(), inputs, fresh)
     if directory.complete:
         directory.close()

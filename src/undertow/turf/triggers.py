@@ -18,7 +18,7 @@ from undertow.stats.enrichment import hypergeometric, mantel_haenszel
 from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.turf.config import TraceConfig
-from undertow.turf.counts import Bools, Counts, Floats, Ints, overlaps
+from undertow.turf.counts import Bools, Counts, Floats, overlaps
 from undertow.turf.redundancy import Candidates, collapse, forward_selection, generalise, rise
 
 COMPARED = 64
