@@ -1,7 +1,8 @@
-"""Untrusted text made fit for a terminal."""
+"""Untrusted text made fit for a terminal; secrets kept out of it."""
 
 from __future__ import annotations
 
+import os
 import re
 
 _CONTROL = re.compile(
@@ -9,6 +10,7 @@ _CONTROL = re.compile(
     r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb"  # invisible, bidi
     r"\ud800-\udfff\U000e0000-\U000e0fff]"  # lone surrogates, tag characters
 )
+_SECRET_NAME = re.compile(r"(_API_KEY|_TOKEN|_SECRET|_PASSWORD|^API_KEY)$")
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -33,3 +35,11 @@ def one_line(text: str, width: int = 100) -> str:
     """Show ``text`` safely on one line of at most ``width`` characters, cut with an ellipsis."""
     flat = safe_text(" ".join(text.split()))
     return flat if len(flat) <= width else flat[: width - 1].rstrip() + "…"
+
+
+def redact(text: str) -> str:
+    """Replace each secret of the environment (``*_API_KEY``, ``*_TOKEN``, …) found in ``text`` by ``***``."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and _SECRET_NAME.search(name):
+            text = text.replace(value, "***")
+    return text

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from undertow.errors import UsageError
+from undertow.text import redact
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,25 +56,29 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     replace_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
+def json_text(value: object, ascii_only: bool = False) -> str:
+    """Format :func:`to_jsonable` of ``value`` as our files are: indented JSON, secrets struck out."""
+    text = redact(json.dumps(to_jsonable(value), indent=2, ensure_ascii=ascii_only, allow_nan=False))
+    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+
+
 def atomic_write_json(path: Path, value: object) -> None:
-    """Write :func:`to_jsonable` of ``value`` as indented UTF-8 JSON, whole or not at all."""
-    text = json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False)
-    atomic_write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
+    """Write :func:`json_text` of ``value`` as UTF-8, whole or not at all."""
+    atomic_write_bytes(path, json_text(value).encode())
 
 
-def read_json(path: Path) -> Json:
+def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
         UsageError: it is missing or no JSON.
     """
     try:
-        value: Json = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except ValueError as error:
         raise UsageError(f"{path}: not valid JSON ({error})") from None
-    return value
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -142,7 +147,7 @@ def read_shard(path: Path) -> NDArray[np.float16]:
     return half
 
 
-def to_jsonable(value: object) -> Json:
+def to_jsonable(value: object) -> Any:
     """Turn dataclasses, pydantic models, NumPy values, enums, paths, tuples and sets into JSON values.
 
     A number that is not finite becomes ``null``: what is undefined is missing, never a number.
@@ -161,7 +166,7 @@ def to_jsonable(value: object) -> Json:
     return _container_to_jsonable(value)
 
 
-def _container_to_jsonable(value: object) -> Json:
+def _container_to_jsonable(value: object) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, np.ndarray):

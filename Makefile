@@ -1,0 +1,42 @@
+# From a bare clone, with Python 3.11 and make only:  make demo  |  make test
+# Without a GPU a smaller torch:  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= $(shell for p in python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+TORCH_INDEX ?=
+WORKERS ?= 2
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: demo test check bench install
+.DEFAULT_GOAL := demo
+
+demo: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/undertow demo $(DEMO_ARGS)
+
+test: $(STAMP)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(TEST_ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; HF_HUB_OFFLINE=1 $(BIN)/python "$$file"; done
+
+install: $(STAMP)
+
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "undertow needs Python 3.11 or newer: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and alone: then nothing later can choose another build of it
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing into $(VENV): about 3 GB, a few minutes the first time"
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
+	$(PIP) -e '.[local,dev]'
+	@touch $@

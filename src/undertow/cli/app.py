@@ -1,0 +1,135 @@
+"""The application: the verbs, and the one boundary where errors become a line and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from undertow import __version__
+from undertow.errors import UndertowError
+from undertow.text import redact, safe_text
+
+VERBS: tuple[tuple[str, str], ...] = ()
+"""(verb, module) in the order of ``--help``. The module holds the function ``command``, or ``group``, a
+``typer.Typer`` of sub-verbs. Modules import their heavy code inside the function."""
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"undertow {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Find the behaviours that training data taught a model by accident, trace them, fix and prove it."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def build_app(verbs: Sequence[tuple[str, str]] = VERBS) -> typer.Typer:
+    """Build the Typer application of ``verbs``."""
+    app = typer.Typer(
+        invoke_without_command=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for verb, name in verbs:
+        module = import_module(name)
+        if hasattr(module, "group"):
+            app.add_typer(module.group, name=verb)
+        else:
+            app.command(verb)(module.command)
+    return app
+
+
+def _quiet_libraries() -> None:
+    """Keep bars and advice of libraries off the terminal, unless the user asked for them."""
+    for name, value in (
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("DATASETS_VERBOSITY", "error"),
+        ("HF_HUB_DISABLE_PROGRESS_BARS", "1"),
+        ("HF_DATASETS_DISABLE_PROGRESS_BARS", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+def _error(message: str) -> None:
+    line = safe_text(redact(" ".join(message.split())))
+    print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the one place errors are printed
+
+
+def _debugging() -> bool:
+    return os.environ.get("UNDERTOW_DEBUG", "") not in {"", "0"}
+
+
+def _dispatch(argv: Sequence[str] | None, verbs: Sequence[tuple[str, str]]) -> int:
+    """Run the verb; not by Typer's own ``main``, which would answer Ctrl-C and a closed pipe itself."""
+    command = typer.main.get_command(build_app(verbs))
+    try:
+        with command.make_context("undertow", list(sys.argv[1:] if argv is None else argv)) as context:
+            command.invoke(context)
+        code = 0
+    except typer.Exit as done:
+        code = done.exit_code
+    sys.stdout.flush()
+    return code
+
+
+def _interrupted() -> int:
+    _error("interrupted; the same command resumes")
+    return INTERRUPTED
+
+
+def _report(error: Exception) -> int:
+    """Print one line about ``error`` and return the exit code."""
+    if _debugging():
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
+    if isinstance(error, TyperException):
+        _error(error.format_message())
+        return error.exit_code
+    if isinstance(error, typer.Abort):
+        return _interrupted()
+    if isinstance(error, UndertowError):
+        _error(str(error))
+        return error.exit_code
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        _error(f"{where}{error.strerror or error}")
+        return 1
+    _error(f"unexpected {type(error).__name__}: {error} (UNDERTOW_DEBUG=1 shows where; please report it)")
+    return 1
+
+
+def main(argv: Sequence[str] | None = None, verbs: Sequence[tuple[str, str]] = VERBS) -> int:
+    """Run the command line and return the exit code; never a traceback unless ``UNDERTOW_DEBUG=1``."""
+    _quiet_libraries()
+    try:
+        return _dispatch(argv, verbs)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as error:  # noqa: BLE001 - the boundary: any error becomes a line
+        return _report(error)

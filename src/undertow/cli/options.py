@@ -1,0 +1,24 @@
+"""Options that mean the same in every verb."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[
+    Path, typer.Option("--out", help="Run directory; the same command on the same directory resumes.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print summary.json on stdout; logs go to stderr.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Empty a run directory of undertow first.")]
+MaxCost = Annotated[
+    float | None,
+    typer.Option("--max-cost", min=0, help="Stop before more than this many US dollars are spent."),
+]
+MaxCalls = Annotated[
+    int | None, typer.Option("--max-calls", min=0, help="Stop before more than this many model calls.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and cost, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
