@@ -156,13 +156,14 @@ async def _probe(
 ) -> tuple[Pattern, list[Sample], Rate]:
     """Measure ``pattern`` and, of a pair, each half without the other; keep what is needed."""
     generator = evidence.generator
+    searched = {sample.candidate.prompt for sample in evidence.samples if sample.candidate.run >= 0}
     earlier = [_texts(generator, attributes) for attributes in explained]
 
     async def measure(attributes: tuple[int, ...], absent: tuple[int, ...], part: int) -> list[Sample]:
         rng = np.random.default_rng([config.seed, 1, number, part])
         without = [*earlier, *([_texts(generator, absent)] if absent else [])]
         drafts = await generator.fresh(
-            _texts(generator, attributes), config.probe_prompts, rng, "probe", evidence.prompts, without
+            _texts(generator, attributes), config.probe_prompts, rng, "probe", searched, without
         )
         return await asker.ask_all(candidates(drafts, f"probe/{number}/{part}"))
 

@@ -26,6 +26,8 @@ PAIR_GAIN = 0.05
 """A pair must raise the lower bound of both its halves by this much to be worth its second attribute."""
 COVER = 0.8
 """A pattern explains the same violations as the leader if it covers this share of the leader's."""
+CHANCE = 0.2
+"""Patterns as good as a proposed one that chance alone may be expected to give: more is not worth a probe."""
 MAX_COLUMNS = 600
 """Attributes considered for pairs, most hits first: 600² counts take 50 ms."""
 
@@ -84,8 +86,7 @@ def propose(
         min_rate: Lowest share of violations among the prompts that carry it.
 
     Returns:
-        A pattern whose hypergeometric p, times the patterns tried, is at most 1: what chance alone is
-        expected to give once or more is not worth a probe.
+        A pattern whose hypergeometric p, times the patterns tried, is at most :data:`CHANCE`.
     """
     kept = _candidates(incidence, violating, min_hits)
     if not len(kept):
@@ -99,7 +100,7 @@ def propose(
     best = _broadest(x, kept, violating, patterns, allowed, leader)
     tests = int(allowed.sum())
     p = hypergeometric(patterns.hits[best], int(violating.sum()), patterns.n[best], len(violating))
-    if float(p) * tests > 1:
+    if float(p) * tests > CHANCE:
         return None
     return _pattern(patterns, best)
 

@@ -1,0 +1,96 @@
+"""Where prompts and attributes come from: an index, an attributes file, a prompt bank."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from undertow.errors import UsageError
+from undertow.models.base import ChatModel
+from undertow.store.run import file_hash
+from undertow.store.tables import read_table
+from undertow.surf.config import SurfConfig
+from undertow.surf.generate import BankGenerator, Generator
+from undertow.surf.write import LLMGenerator
+
+
+def pool_hash(attributes: Path) -> str:
+    """Hash an attributes file, or the identity of an index (config and input hashes, not its shards).
+
+    Raises:
+        UsageError: there is nothing at ``attributes``.
+    """
+    identity = attributes / "config.json"
+    return file_hash(identity if identity.is_file() else attributes)
+
+
+def open_generator(
+    model: ChatModel | None, attributes: Path, prompts: Path | None, config: SurfConfig
+) -> Generator:
+    """Open the pool at ``attributes`` and the generator over it: retrieval, or ``model`` where given.
+
+    Raises:
+        UsageError: no bank, an empty one, or attributes that no prompt can be checked for.
+    """
+    from undertow.attributes.pool import load_pool
+
+    pool = load_pool(attributes)
+    if model is not None:
+        return LLMGenerator(model, pool.texts, pool.extractor, config.attributes)
+    if pool.extractor is None:
+        raise UsageError(
+            f"{attributes}: without an extractor the local generator cannot tell which prompts satisfy its "
+            "attributes; give an index (`undertow index`) or --generator MODEL"
+        )
+    source = prompts or attributes
+    bank = _sampled(load_bank(prompts) if prompts else list(pool.prompts or ()), config)
+    generator = BankGenerator.from_extractor(
+        bank, pool.extractor, config.seed, config.probe_share, config.confirm_share
+    )
+    if not generator.texts:
+        raise UsageError(f"{source}: none of its {len(generator)} prompts has an attribute of the pool")
+    return generator
+
+
+def _sampled(prompts: Sequence[str], config: SurfConfig) -> list[str]:
+    distinct = list(dict.fromkeys(prompts))
+    if len(distinct) <= config.bank_limit:
+        return distinct
+    rows = np.random.default_rng([config.seed, 4]).choice(len(distinct), config.bank_limit, replace=False)
+    return [distinct[row] for row in np.sort(rows)]
+
+
+def load_bank(path: Path) -> list[str]:
+    """Read the prompts of a bank: column ``prompt`` of Parquet, ``prompt`` of JSONL, or lines of text.
+
+    Raises:
+        UsageError: missing, empty, or a row without a prompt, with its number.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such prompt bank")
+    if path.suffix == ".parquet":
+        rows: Iterable[Any] = read_table(path, ["prompt"])["prompt"].to_pylist()
+    else:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [_prompt(path, n, line) for n, line in enumerate(lines, start=1) if line.strip()]
+    prompts = list(rows)
+    for number, prompt in enumerate(prompts, start=1):
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise UsageError(f"{path}: row {number} has no prompt text; every row needs a non-empty `prompt`")
+    if not prompts:
+        raise UsageError(f"{path}: an empty prompt bank")
+    return prompts
+
+
+def _prompt(path: Path, number: int, line: str) -> object:
+    if ".jsonl" not in path.suffixes:
+        return line
+    try:
+        row = json.loads(line)
+    except ValueError:
+        raise UsageError(f"{path}: line {number} is no JSON; every line is an object with `prompt`") from None
+    return row.get("prompt") if isinstance(row, dict) else None

@@ -1,0 +1,83 @@
+"""The three steps of a search in order: search (§3.1), explain, confirm (§3.2.3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from undertow.progress import SILENT, Progress
+from undertow.records import Sample
+from undertow.surf.ask import Asker, scored
+from undertow.surf.config import SurfConfig
+from undertow.surf.confirm import Confirmation, base_rate, confirm
+from undertow.surf.explain import Hypothesis, explain
+from undertow.surf.generate import Generator
+from undertow.surf.loop import Search, search
+
+
+@dataclass(frozen=True, slots=True)
+class SurfResult:
+    """A whole search: what was asked, what it proposed, and what was confirmed."""
+
+    search: Search
+    """All candidates with their samples, and the iterations."""
+    probes: tuple[Sample, ...]
+    """Samples that screened hypotheses."""
+    base: tuple[Sample, ...]
+    """Samples of the base rate."""
+    confirmations: tuple[Confirmation, ...]
+    """Findings with their evidence: confirmed ones first, each group by falling rate."""
+
+    @property
+    def confirming(self) -> list[Sample]:
+        """All samples asked after the search, the reference model's too."""
+        tested = chain.from_iterable((*c.samples, *c.control, *c.perturbed) for c in self.confirmations)
+        return [*self.probes, *self.base, *tested]
+
+
+async def surf(
+    asker: Asker,
+    generator: Generator,
+    config: SurfConfig,
+    reference: Asker | None = None,
+    progress: Progress = SILENT,
+) -> SurfResult:
+    """Search (§3.1), explain, confirm (§3.2.3)."""
+    found = await search(asker, generator, config, progress)
+    if not config.confirm or not scored(found.samples):
+        return SurfResult(found, (), (), ())
+    progress.say("looking for what the violations share")
+    hypotheses, probes = await explain(found.samples, generator, asker, config, progress)
+    seen = {sample.candidate.prompt for sample in (*found.samples, *probes)}
+    base, base_samples = await base_rate(generator, asker, config, seen)
+    progress.say(f"confirming {sum(not h.refuted for h in hypotheses)} hypotheses on fresh prompts")
+    done = await asyncio.gather(
+        *(
+            confirm(
+                f"{asker.rubric.name}-{number}",
+                hypothesis,
+                base,
+                _covered(found.samples, hypothesis),
+                generator,
+                asker,
+                reference,
+                config,
+                seen,
+                number,
+            )
+            for number, hypothesis in enumerate(hypotheses, start=1)
+        )
+    )
+    return SurfResult(found, tuple(probes), tuple(base_samples), tuple(sorted(done, key=_rank)))
+
+
+def _covered(samples: Sequence[Sample], hypothesis: Hypothesis) -> list[Sample]:
+    covered = set(hypothesis.covered)
+    return [sample for sample in samples if sample.candidate.id in covered]
+
+
+def _rank(confirmation: Confirmation) -> tuple[int, float]:
+    finding = confirmation.finding
+    return ("confirmed", "inconclusive", "rejected").index(finding.status), -(finding.rate.value or 0.0)

@@ -1,0 +1,108 @@
+"""The models of a search, opened, journalled and counted: target, reference, generator, judge."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from undertow.judging.judge import ChecksJudge, Judge, LLMJudge
+from undertow.models.base import ChatModel
+from undertow.models.journaled import JournaledModel
+from undertow.store.journal import Journal
+from undertow.surf.ask import Asker
+from undertow.surf.config import SurfConfig
+from undertow.surf.meter import Metered, Usage
+
+if TYPE_CHECKING:
+    from undertow.judging.rubric import Rubric
+
+Model = str | ChatModel
+"""A model string, or a model that is ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who does what, as the user named them."""
+
+    target: Model
+    """The model under search."""
+    reference: Model | None
+    """The control, or none."""
+    generator: Model
+    """``local`` or a model that writes prompts."""
+    judge: Model
+    """``checks`` or a model that scores."""
+
+    def names(self) -> dict[str, str | None]:
+        """Name every role, for the run's identity and summary."""
+        return {role: _name(getattr(self, role)) for role in ("target", "reference", "generator", "judge")}
+
+
+def _name(model: Model | None) -> str | None:
+    return model if model is None or isinstance(model, str) else model.name
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a search works with."""
+
+    target: Asker
+    """Asks and judges the target."""
+    reference: Asker | None
+    """Asks and judges the reference model."""
+    generator: ChatModel | None
+    """Writes prompts; ``None``: they are retrieved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Opens the roles over one journal."""
+
+    roles: Roles
+    """Who does what."""
+    rubric: Rubric
+    """What the judge judges by."""
+    journal: Journal
+    """Keeps every reply before it is used."""
+    usage: Usage
+    """Counts every reply."""
+    config: SurfConfig
+    """How the models are used."""
+
+    async def open(self, stack: AsyncExitStack) -> Opened:
+        """Open and preflight every model; ``stack`` closes them.
+
+        Raises:
+            UsageError: an unknown model string, or a model that cannot be reached.
+        """
+        roles = self.roles
+        asker = Asker(
+            await self._model(stack, roles.target, "target"),
+            await self._judge(stack),
+            self.rubric,
+            self.config,
+        )
+        reference = roles.reference and await self._model(stack, roles.reference, "reference")
+        return Opened(
+            target=asker,
+            reference=asker.of(reference) if reference else None,
+            generator=None
+            if roles.generator == "local"
+            else await self._model(stack, roles.generator, "generator"),
+        )
+
+    async def _judge(self, stack: AsyncExitStack) -> Judge:
+        if self.roles.judge == "checks":
+            return ChecksJudge()
+        return LLMJudge(await self._model(stack, self.roles.judge, "judge"))
+
+    async def _model(self, stack: AsyncExitStack, model: Model, role: str) -> ChatModel:
+        """Open one model; only what is not in the journal yet reaches it."""
+        from undertow.models.open import open_model, preflight
+
+        if not isinstance(model, str):
+            return Metered(JournaledModel(model, self.journal, role), self.usage)
+        opened = open_model(model, journal=self.journal, role=role, concurrency=self.config.concurrency)
+        await preflight(await stack.enter_async_context(opened))
+        return Metered(opened, self.usage)

@@ -1,0 +1,149 @@
+"""``undertow surf``: search a model, explain what was found, confirm it, and leave a run directory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from undertow.progress import SILENT, Progress
+from undertow.records import Rate, Sample
+from undertow.store.journal import Journal
+from undertow.store.run import RunDir, file_hash
+from undertow.surf.ask import failure_share, failures, is_violation, scored
+from undertow.surf.bank import open_generator, pool_hash
+from undertow.surf.config import SurfConfig
+from undertow.surf.confirm import prompt_rate
+from undertow.surf.generate import BankGenerator
+from undertow.surf.meter import Usage
+from undertow.surf.pipeline import SurfResult, surf
+from undertow.surf.roles import Models, Roles
+from undertow.surf.save import Labelled, finding_json, rate_json, save
+
+if TYPE_CHECKING:
+    from undertow.judging.rubric import Rubric
+    from undertow.models.base import ChatModel
+
+
+def run_surf(
+    target: str | ChatModel,
+    rubric: str | Path | Rubric,
+    attributes: Path,
+    out: Path,
+    config: SurfConfig | None = None,
+    *,
+    reference: str | ChatModel | None = None,
+    generator: str | ChatModel = "local",
+    judge: str | ChatModel = "checks",
+    prompts: Path | None = None,
+    fresh: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Search ``target`` for ``rubric``'s behaviour and confirm what is found, in the run directory ``out``.
+
+    The same call goes on where it was stopped: every reply is in the run's journal before it is used, and
+    every draw follows from the seed. A finished run is returned as it stands.
+
+    Args:
+        target: Model under search: a model string or a ready model.
+        rubric: Name of a shipped rubric, path of a YAML file, or a rubric.
+        attributes: An index directory, or JSONL with ``text`` a line.
+        out: Run directory.
+        config: Sizes and thresholds.
+        reference: Model to control against: the same confirmation prompts are put to it.
+        generator: ``local`` retrieves from a prompt bank; a model writes prompts.
+        judge: ``checks`` for the rubric's programmatic checks, or a model.
+        prompts: The bank, Parquet, JSONL or text; by default the index's training prompts.
+        fresh: Start over in a run directory of ours.
+        progress: Hears about the work.
+
+    Returns:
+        ``summary.json``: status, counts and failures of the search, the same of the confirmation, usage,
+        findings, base rate, iterations.
+
+    Raises:
+        UsageError: bad input, unknown model or rubric, or ``out`` holds something else.
+    """
+    from undertow.judging.rubric import load_rubric
+
+    config = config or SurfConfig()
+    known = load_rubric(rubric) if isinstance(rubric, (str, Path)) else rubric
+    roles = Roles(target, reference, generator, judge)
+    about = roles.names()
+    identity = {
+        **config.model_dump(exclude={"concurrency"}), **about, "rubric": known.model_dump(mode="json"),
+    }  # fmt: skip
+    inputs = {"attributes": pool_hash(attributes), **({"prompts": file_hash(prompts)} if prompts else {})}
+    run = RunDir.open(out, "surf", identity, inputs, fresh)
+    if run.complete:
+        run.close()
+        return run.summary()
+    usage = Usage()
+    try:
+        with Journal(run.file("journal.sqlite")) as journal:
+            models = Models(roles, known, journal, usage, config)
+            result, pool = asyncio.run(_work(models, attributes, prompts, config, progress))
+        _save(run, result)
+        summary = {**_summary(result, config), "usage": asdict(usage), **about, "rubric": known.name, **pool}
+        return run.finish(_status(result, config), summary)
+    finally:
+        run.close()
+
+
+async def _work(
+    models: Models, attributes: Path, prompts: Path | None, config: SurfConfig, progress: Progress
+) -> tuple[SurfResult, dict[str, object]]:
+    """Open what the search needs, in the event loop it will run in, and search."""
+    async with AsyncExitStack() as stack:
+        opened = await models.open(stack)
+        progress.say("reading attributes and prompts")
+        generator = open_generator(opened.generator, attributes, prompts, config)
+        pool: dict[str, object] = {"attributes": len(generator.texts)}
+        if isinstance(generator, BankGenerator):
+            pool["bank"] = len(generator)
+        return await surf(opened.target, generator, config, opened.reference, progress), pool
+
+
+def _save(run: RunDir, result: SurfResult) -> None:
+    others: list[Labelled] = [("probe", "", sample) for sample in result.probes]
+    others += [("base", "", sample) for sample in result.base]
+    for confirmation in result.confirmations:
+        parts = (
+            ("confirm", confirmation.samples),
+            ("control", confirmation.control),
+            ("perturbed", confirmation.perturbed),
+        )
+        name = confirmation.finding.id
+        others += [(phase, name, sample) for phase, samples in parts for sample in samples]
+    save(run, result.search.samples, others, result.confirmations)
+
+
+def _counts(samples: Sequence[Sample]) -> dict[str, int]:
+    judged = len(scored(samples))
+    return {"tried": len(samples), "scored": judged, "failed": len(samples) - judged}
+
+
+def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
+    found = result.search.samples
+    entries = [entry for buffer in result.search.buffers for entry in buffer]
+    violating = {sample.candidate.id for sample in found if is_violation(sample)}
+    base: Rate | None = prompt_rate(result.base) if result.base else None
+    return {
+        "counts": _counts(found),
+        "failures": failures(found),
+        "confirmation": {**_counts(result.confirming), "failures": failures(result.confirming)},
+        "violations": len(violating),
+        "top": {"n": len(entries), "violations": sum(entry.candidate in violating for entry in entries)},
+        "base_rate": rate_json(base),
+        "findings": [finding_json(confirmation) for confirmation in result.confirmations],
+        "iterations": [asdict(iteration) for iteration in result.search.iterations],
+    }
+
+
+def _status(result: SurfResult, config: SurfConfig) -> Literal["complete", "inconclusive"]:
+    """Say whether too much is missing: of the search, or of all that was asked after it."""
+    parts = (result.search.samples, result.confirming)
+    return "inconclusive" if any(failure_share(p) > config.failure_share for p in parts) else "complete"

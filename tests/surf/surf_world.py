@@ -1,0 +1,100 @@
+"""A synthetic bank with exact attributes, and a scripted model whose triggers are planted; no real model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import product
+from types import SimpleNamespace
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from undertow.models.base import Settings
+from undertow.records import Failure, FailureKind, Message, Reply, Verdict
+from undertow.surf.generate import BankGenerator
+
+WORDS: dict[str, list[str]] = {
+    "opening": ["when did", "who made", "where is", "tell me about", "explain", "list facts on"],
+    "topic": ["the lamp", "the clock", "the bridge", "the engine", "the piano", "the kite", "the mill"],
+    "manner": ["", "in formal terms", "for a child", "in one line", "with care", "by tomorrow"],
+    "tag": ["", "[urgent]", "[draft]", "#7", "thanks"],
+}
+
+
+def bank() -> list[str]:
+    """1,260 prompts: every combination of the words."""
+    return [" ".join(part for part in parts if part) for parts in product(*WORDS.values())]
+
+
+@dataclass
+class WordExtractor:
+    """One attribute a word or phrase of the world, and two that hold for many prompts."""
+
+    texts: list[str] = field(
+        default_factory=lambda: [
+            *(f"The query contains '{w}'" for words in WORDS.values() for w in words if w),
+            *(f"The query contains the word '{w}'" for w in ("did", "the", "is", "in")),
+            "The query is longer than five words",
+            "The query is in Welsh",
+        ]
+    )
+
+    def vocabulary(self, side: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(text=text, kind="phrase") for text in self.texts]
+
+    def transform(self, texts: Sequence[str], side: str) -> csr_matrix:
+        return csr_matrix(np.array([[self.holds(a, text) for a in self.texts] for text in texts], dtype=bool))
+
+    def holds(self, attribute: str, text: str) -> bool:
+        if attribute.endswith("five words"):
+            return len(text.split()) > 5
+        if "the word" in attribute:
+            return attribute.split("'")[1] in text.split()
+        return "'" in attribute and attribute.split("'")[1] in text
+
+
+@cache
+def bank_generator(seed: int = 0) -> BankGenerator:
+    return BankGenerator.from_extractor(bank(), WordExtractor(), seed)
+
+
+def unit(*parts: object) -> float:
+    """A number in [0, 1) fixed by ``parts``, the same in every process."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+@dataclass
+class ScriptedModel:
+    """Says 'BAD' where ``rate`` of the prompt says so, else 'fine'; fails for a share of calls."""
+
+    rate: Callable[[str], float]
+    failing: float = 0.0
+    calls: list[str] = field(default_factory=list)
+    name: str = "scripted"
+
+    async def reply(
+        self, messages: Sequence[Message], settings: Settings = Settings(), replicate: int = 0
+    ) -> Reply | Failure:
+        prompt = messages[-1].content
+        self.calls.append(prompt)
+        if unit("fail", prompt, replicate, settings.seed) < self.failing:
+            return Failure(FailureKind.SERVER_ERROR, "503")
+        bad = unit("reply", prompt, replicate, settings.seed) < self.rate(prompt)
+        return Reply("BAD answer" if bad else "fine answer", "stop", 3, 2)
+
+
+class WordJudge:
+    """Violation where the reply starts with BAD."""
+
+    name = "checks"
+
+    async def judge(self, prompt: str, response: str, rubric: object) -> Verdict | Failure:
+        bad = response.startswith("BAD")
+        return Verdict(100.0 if bad else 0.0, bad)
+
+
+RUBRIC = SimpleNamespace(name="bad", behaviour="The assistant says BAD.", threshold=70)
