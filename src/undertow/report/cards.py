@@ -1,0 +1,191 @@
+"""From a finding's JSON to its card."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from undertow.report import words
+from undertow.report.contexts import Card, Exchange, Measure, MeasureRole, Passage, Repair, Tone
+from undertow.report.reading import Fields, fields, interval, number, records, share, strings, text, whole
+from undertow.report.render import passage
+from undertow.report.tracing import trace
+
+_TONES: dict[str, Tone] = {"confirmed": "found", "rejected": "plain", "inconclusive": "open"}
+_EXEMPLARS = 4
+_BYTES_FOR_TEXT, _LONGEST, _SHORTEST = 1_800_000, 1_600, 160
+_CHARTED_CARDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is known about one card before it is laid out."""
+
+    finding: Fields
+    """A :class:`undertow.records.Finding` as JSON; empty when the search found nothing."""
+    attribution: Fields
+    """An :class:`undertow.records.Attribution` as JSON; empty when it was not traced."""
+    shortcut: Fields
+    """The planted shortcut's row of the demo's summary; empty without one."""
+    verified: Fields
+    """The finding's entry of a verify run; empty without one."""
+    fix: str
+    """What was done to the data, in words; empty when unknown."""
+    rows: tuple[Fields, ...]
+    """Training rows to show: ``id``, ``source``, ``prompt``, ``response``."""
+    searched: bool | None
+    """Whether the search that should have found it was run; ``None`` where a run has no part of it."""
+    rubric: str = ""
+    """Name of the rubric, where the finding does not say."""
+
+
+def build_cards(materials: list[Material]) -> tuple[Card, ...]:
+    """Build the cards of a page, dividing the room for untrusted text among them."""
+    texts = 2 * sum(len(records(m.finding.get("exemplars"))[:_EXEMPLARS]) + len(m.rows) for m in materials)
+    limit = max(_SHORTEST, min(_LONGEST, _BYTES_FOR_TEXT // max(1, texts)))
+    return tuple(_card(number_, material, limit) for number_, material in enumerate(materials, 1))
+
+
+def rate_of(value: object, label: str, role: MeasureRole, absent: str = "not run") -> Measure:
+    """Take a :class:`undertow.records.Rate` as JSON; the value is its hits over its n."""
+    of = fields(value)
+    hits, n = whole(of, "hits"), whole(of, "n")
+    if n == 0:
+        return Measure(label, role, None, absent="nothing scored")
+    if hits is None or n is None or hits > n:
+        return Measure(label, role, None, absent=absent)
+    return Measure(label, role, hits / n, n, hits, interval(of, "interval"), absent)
+
+
+def rate_field(
+    of: Fields, key: str, label: str, role: MeasureRole, spans: str = "", sizes: str = ""
+) -> Measure:
+    """Take a rate written as a number with its interval and n in other fields, or as a rate object."""
+    if isinstance(of.get(key), dict):
+        return rate_of(of[key], label, role)
+    value = share(of, key)
+    if value is None:
+        return Measure(label, role, None)
+    return Measure(label, role, value, whole(of, sizes), None, interval(of, spans))
+
+
+def before_fixed(shortcut: Fields) -> tuple[Measure, Measure, Measure]:
+    """Take the three rates of a planted shortcut: in the start model, once taught, and after the fix."""
+    return (
+        rate_field(
+            shortcut, "start_rate", "Start model, before post-training", "start", "start_interval", "start_n"
+        ),
+        rate_field(shortcut, "elicited_rate", "After post-training", "shortcut", "interval", "n"),
+        rate_field(
+            shortcut, "fixed_rate", "After the fix and a retrain", "fixed", "fixed_interval", "fixed_n"
+        ),
+    )
+
+
+def _card(number_: int, m: Material, limit: int) -> Card:
+    status, tone = _status(m)
+    drawn = number_ <= _CHARTED_CARDS
+    rows = tuple(_training_row(row, limit) for row in m.rows)
+    return Card(
+        anchor=f"f{number_}",
+        number=number_,
+        name=_name(m),
+        behaviour=text(m.finding, "behaviour") or text(m.shortcut, "behaviour"),
+        status=status,
+        tone=tone,
+        planted=text(m.shortcut, "trigger"),
+        source=text(m.shortcut, "source"),
+        measures=_measures(m),
+        attributes=strings(m.finding, "attributes"),
+        failed=whole(m.finding, "failed"),
+        exchanges=tuple(_exemplar(e, limit) for e in records(m.finding.get("exemplars"))[:_EXEMPLARS]),
+        search_note=_search_note(m),
+        trace=trace(m.attribution, m.shortcut, rows, drawn) if m.attribution else None,
+        repair=_repair(m),
+    )  # fmt: skip
+
+
+def _name(m: Material) -> str:
+    """Name a planted shortcut by its name, a finding by its trigger, a trace by what it traces."""
+    trigger = words.listed([attribute.rstrip(".") for attribute in strings(m.finding, "attributes")])
+    crux = words.listed([text(c, "text").rstrip(".") for c in records(m.attribution.get("crux"))])
+    names = (text(m.shortcut, "name"), trigger, m.rubric, crux, text(m.attribution, "finding"))
+    return next((name for name in names if name), "unnamed")
+
+
+def _status(m: Material) -> tuple[str, Tone]:
+    if m.finding:
+        status = text(m.finding, "status") or "status not recorded"
+        return status, _TONES.get(status, "open")
+    if m.shortcut.get("surf_found") is True:
+        return "found; its finding stands under the same rubric", "found"
+    if m.shortcut.get("learned") is False:
+        return "not learned by the model", "plain"
+    if m.searched is None:
+        return "", "plain"
+    return ("not found by the search", "open") if m.searched else ("search not run", "plain")
+
+
+def _search_note(m: Material) -> str:
+    if m.finding:
+        return "not recorded"
+    if m.searched is None:
+        return ""
+    return "ended without a finding here" if m.searched else "not run"
+
+
+def _measures(m: Material) -> tuple[Measure, ...]:
+    if not m.finding:
+        return ()
+    return (
+        rate_of(m.finding.get("rate"), "Fresh prompts with the trigger", "shortcut"),
+        rate_of(m.finding.get("base_rate"), "Base rate, prompts at random", "base"),
+        rate_of(m.finding.get("control_rate"), "Control, reference model", "control"),
+    )
+
+
+def _exemplar(of: Fields, limit: int) -> Exchange:
+    return Exchange(
+        passage(text(of, "prompt"), limit),
+        passage(text(of, "response"), limit),
+        rate_of(of.get("rate"), "This prompt, rephrased and resampled", "shortcut"),
+    )
+
+
+def _training_row(of: Fields, limit: int) -> Exchange:
+    source = text(of, "source")
+    caption = f"Row {text(of, 'id') or '?'}" + (f", source {source}" if source else "")
+    return Exchange(_text(of, "prompt", limit), _text(of, "response", limit), None, caption)
+
+
+def _text(of: Fields, key: str, limit: int) -> Passage:
+    return passage(text(of, key), limit)
+
+
+def _repair(m: Material) -> Repair | None:
+    planted = () if not m.shortcut else (
+        *before_fixed(m.shortcut),
+        rate_field(m.shortcut, "wanted_before", "Wanted behaviour, before", "base", "wanted_before_interval"),
+        rate_field(m.shortcut, "wanted_after", "Wanted behaviour, after", "fixed", "wanted_after_interval"),
+    )  # fmt: skip
+    paired = () if not m.verified else (
+        rate_of(m.verified.get("before"), "Confirmation prompts, before the fix", "shortcut"),
+        rate_of(m.verified.get("after"), "The same prompts, after the fix", "fixed"),
+    )  # fmt: skip
+    measures = (*paired, *planted)
+    if not any(x.value is not None for x in measures):
+        return None
+    return Repair(m.fix, measures, text(m.verified, "verdict"), _difference(m.verified))
+
+
+def _difference(verified: Fields) -> str:
+    inner = fields(verified.get("difference"))
+    value = number(inner, "value")
+    if value is None:
+        return ""
+    span = interval(inner, "interval")
+    points = f"{100 * value:+.0f} points"
+    if span is None:
+        return f"Paired difference {points}."
+    pairs = whole(inner, "n")
+    n = f", n = {words.count(pairs)} pairs" if pairs is not None else ""
+    return f"Paired difference {points} [{100 * span.low:+.0f}, {100 * span.high:+.0f}]{n}."

@@ -1,0 +1,88 @@
+"""Lay a page out as one self-contained file: templates, the style sheet and the policy that seals them.
+
+Every template expression passes through :func:`shown` before Jinja escapes it, so no text reaches the page
+with a control, bidi or invisible character in it, and none as markup. The content security policy allows
+nothing but this page's own style sheet, by hash.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from undertow.report import words
+from undertow.report.contexts import Measure, Page, Passage
+from undertow.text import safe_text
+
+
+def shown(value: object) -> object:
+    """Make the control characters of a text visible; what is already markup is ours and stays."""
+    return safe_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def passage(text: str, limit: int) -> Passage:
+    """Shorten an untrusted text to ``limit`` characters *as written on the page*, escapes included.
+
+    Bounding what is written, not what is read, keeps the size of a page bounded for hostile text too.
+    """
+    safe = safe_text(text)
+    if len(escape(safe).encode()) <= limit:
+        return Passage(safe, 0)
+    kept, room = 0, limit
+    for character in safe:
+        room -= len(escape(character).encode())
+        if room < 0:
+            break
+        kept += 1
+    return Passage(safe[:kept], len(safe) - kept)
+
+
+def render(page: Page) -> str:
+    """Write the page as HTML."""
+    environment = _environment()
+    style = environment.get_template("style.css").render()
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        # Ours: a template of this package without any expression.
+        style=Markup(style),  # noqa: S704
+        policy=content_policy(style),
+    )
+
+
+def content_policy(style: str) -> str:
+    """Build the content security policy of a page whose only style element holds ``style``."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("undertow.report"),
+        autoescape=True,
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent,
+        span=words.span,
+        count=words.count,
+        counted=words.counted,
+        duration=words.duration,
+    )
+    environment.globals["at"] = _at
+    environment.tests["measured"] = lambda measure: isinstance(measure, Measure)
+    return environment
+
+
+def _at(share: float) -> str:
+    """Place a proportion on a strip."""
+    return f"{100 * min(max(share, 0.0), 1.0):.2f}%"
