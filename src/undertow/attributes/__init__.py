@@ -1,1 +1,1 @@
-"""Sentences that are true of queries and responses: extraction, pools and clusters."""
+"""What is true of a query or a response, as sentences: extract, embed, cluster."""

@@ -1,0 +1,337 @@
+"""Learning the vocabulary of one side of a corpus: what is mined, how it is written as a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undertow.attributes.hashtable import HashTable
+from undertow.attributes.language import head_words, languages
+from undertow.attributes.mine import (
+    Grams,
+    Mined,
+    collect_grams,
+    encode,
+    join_words,
+    mine_templates,
+    select_grams,
+)
+from undertow.attributes.streams import FAMILIES, Family, Occurrences, Words, names, words
+from undertow.attributes.surface import surface
+from undertow.attributes.text import DIGIT, LETTER, TextBatch, analyse, chunks
+from undertow.attributes.topics import EMPTY, Topics, fit_topics
+from undertow.records import Side
+
+WORKERS = 2
+"""Threads; NumPy and Arrow release the interpreter lock."""
+GROUP_CHARS = 4_000_000
+"""Characters that regular expressions see at once, and one thread's unit of work."""
+MAX_PHRASES = {"query": 8000, "response": 4000}
+"""Most mined phrases of a side."""
+TYPE_TEMPLATES = 60
+"""Openings, closings and calls of responses that count as response types beside the surface features."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Lexis:
+    """What the corpus's words tell about new words."""
+
+    lowercase: HashTable
+    """Words that are mostly written in lower case; others with a capital are names."""
+    english: HashTable
+    """Words that stand mostly in English rows."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One attribute of a vocabulary."""
+
+    text: str
+    """``The query …`` or ``The response …``."""
+    kind: str
+    """Family: length, language, register, format, …, opening, closing, phrase, topic."""
+
+
+@dataclass(frozen=True)
+class SideModel:
+    """The vocabulary of one side: first the surface properties, then what was mined."""
+
+    side: Side
+    """What it describes."""
+    entries: list[Entry]
+    """Attributes; their order is the column order, (m,)."""
+    tables: list[HashTable]
+    """For each of :data:`~undertow.attributes.streams.FAMILIES`: hash → column."""
+    phrases: HashTable
+    """Phrase hash → column."""
+    topics: Topics
+    """Topic model; topic i has the column ``m - k + i``."""
+
+
+def groups(column: pa.ChunkedArray) -> list[tuple[int, pa.Array]]:
+    """Split a column into (first row, texts) units of work."""
+    return list(chunks(column, GROUP_CHARS))
+
+
+def parallel(work: Callable[[tuple[int, pa.Array]], T], units: Sequence[tuple[int, pa.Array]]) -> Iterable[T]:
+    """Map over units of work on a few threads; results come in order."""
+    if len(units) < 2:
+        return [work(unit) for unit in units]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(work, units))
+
+
+def batches_of(strings: pa.Array) -> list[tuple[int, TextBatch]]:
+    """Analyse some texts in cache-sized batches: (first row, batch)."""
+    return [(first, analyse(part)) for first, part in chunks(pa.chunked_array([strings]))]
+
+
+def learn_lexis(columns: Sequence[pa.ChunkedArray]) -> Lexis:
+    """Count how words are written, and in rows of which language they stand."""
+    parts = [part for column in columns for part in parallel(_lexis_part, groups(column))]
+    if not parts:
+        return Lexis(HashTable.from_sets([]), HashTable.from_sets([]))
+    hashes, lower, english = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    ids, distinct = encode(hashes)
+    size = len(distinct)
+    seen = np.bincount(ids, minlength=size)
+    mostly_lower = np.bincount(ids, lower, size) * 2 > seen
+    in_english = np.bincount(ids, english, size)
+    share = english.mean() if len(english) else 0.0
+    known = (in_english >= 2) & (in_english > 0.7 * seen) if share > 0.05 else np.zeros(size, np.bool_)
+    return Lexis(HashTable.from_sets([distinct[mostly_lower]]), HashTable.from_sets([distinct[known]]))
+
+
+def _lexis_part(
+    unit: tuple[int, pa.Array],
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.bool_]]:
+    hashes, lower, english = [], [], []
+    for _, batch in batches_of(unit[1]):
+        word = batch.kinds == LETTER
+        row_is_english = languages(batch, *head_words(batch)) == 0
+        hashes.append(batch.hashes[word])
+        lower.append(~batch.capital[word])
+        english.append(row_is_english[batch.rows[word]])
+    return np.concatenate(hashes), np.concatenate(lower), np.concatenate(english)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass over a column found; rows are rows of the column, spans count from the row's start."""
+
+    words: Words
+    """Word stream."""
+    found: list[Occurrences]
+    """For each family of the side."""
+    surface: NDArray[np.bool_] | None
+    """Surface incidence, where asked for."""
+
+
+def families_of(side: Side) -> list[Family]:
+    """The mined families that make sense for a side."""
+    return [family for family in FAMILIES if side in family.sides]
+
+
+def read_column(column: pa.ChunkedArray, side: Side, lexis: Lexis, with_surface: bool) -> Reading:
+    """Tokenise a column once and collect everything that mining needs."""
+
+    def work(unit: tuple[int, pa.Array]) -> Reading:
+        first, strings = unit
+        parts = [(first + at, batch) for at, batch in batches_of(strings)]
+        found = [_found(batch, start, side, lexis) for start, batch in parts]
+        incidence = surface(strings, [batch for _, batch in parts], side, lexis.english)[1] if with_surface else None
+        return Reading(
+            join_words([_located(words(batch), batch, start) for start, batch in parts]),
+            [_join(list(family)) for family in zip(*found, strict=True)],
+            incidence,
+        )
+
+    readings = list(parallel(work, groups(column)))
+    return Reading(
+        join_words(_with_distinct_segments([reading.words for reading in readings])),
+        [_join([reading.found[i] for reading in readings]) for i in range(len(families_of(side)))],
+        np.concatenate([reading.surface for reading in readings if reading.surface is not None])
+        if with_surface
+        else None,
+    )
+
+
+def _found(batch: TextBatch, first: int, side: Side, lexis: Lexis) -> list[Occurrences]:
+    is_name = names(batch, lexis.lowercase)
+    out = []
+    for family in families_of(side):
+        found = family.find(batch, is_name)
+        base = batch.offsets[found.rows]
+        out.append(replace(found, rows=found.rows + np.int32(first), starts=found.starts - base, ends=found.ends - base))
+    return out
+
+
+def _located(stream: Words, batch: TextBatch, first: int) -> Words:
+    base = batch.offsets[stream.rows]
+    return Words(
+        stream.rows + np.int32(first),
+        stream.hashes,
+        stream.segments,
+        (stream.starts - base).astype(np.int32),
+        (stream.ends - base).astype(np.int32),
+    )
+
+
+def _with_distinct_segments(parts: Sequence[Words]) -> list[Words]:
+    return [*parts]
+
+
+def _join(parts: Sequence[Occurrences]) -> Occurrences:
+    def column(name: str) -> NDArray[np.generic] | None:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    return Occurrences(**{name: column(name) for name in Occurrences.__dataclass_fields__})  # type: ignore[arg-type]
+
+
+def response_types(reading: Reading, n: int, mined: Sequence[Mined], least: int) -> sparse.csr_matrix:
+    """What kinds of response there are: surface properties and the most frequent templates, (n, t)."""
+    parts = [sparse.csr_matrix(reading.surface, dtype=np.float32)] if reading.surface is not None else []
+    for family, found, kept in zip(families_of("response"), reading.found, mined, strict=True):
+        if family.name in ("opening", "closing", "call"):
+            parts.append(_incidence(found, kept.hashes[:TYPE_TEMPLATES], n))
+    joined = sparse.hstack(parts, format="csc", dtype=np.float32)
+    counts = np.asarray(joined.sum(axis=0)).ravel()
+    return joined[:, np.flatnonzero((counts >= 2 * least) & (counts <= 0.9 * n))].tocsr()
+
+
+def _incidence(found: Occurrences, hashes: NDArray[np.uint64], n: int) -> sparse.csr_matrix:
+    table = HashTable.build(hashes, np.arange(len(hashes), dtype=np.int32))
+    at, column = table.find(found.hashes)
+    matrix = sparse.csr_matrix((np.ones(len(at), np.float32), (found.rows[at], column)), shape=(n, len(hashes)))
+    matrix.data[:] = 1
+    return matrix
+
+
+class _Sentences:
+    """Collects attributes; one that reads like an earlier one shares its column."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = list(entries)
+        self._columns = {entry.text: i for i, entry in enumerate(self.entries)}
+
+    def add(self, text: str, kind: str) -> int:
+        """Column of the sentence."""
+        column = self._columns.setdefault(text, len(self.entries))
+        if column == len(self.entries):
+            self.entries.append(Entry(text, kind))
+        return column
+
+
+def build_side(
+    side: Side,
+    column: pa.ChunkedArray,
+    reading: Reading,
+    mined: Sequence[Mined],
+    lexis: Lexis,
+    sources: NDArray[np.int64],
+    types: sparse.csr_matrix,
+    surface_entries: Sequence[Entry],
+    least: int,
+    seed: int,
+) -> SideModel:
+    """Choose the phrases and topics of one side and write everything as sentences."""
+    n = len(column)
+    sentences = _Sentences(surface_entries)
+    tables = []
+    for family, found, kept in zip(families_of(side), reading.found, mined, strict=True):
+        shown = show(column, found, kept.at, lexis)
+        columns = [sentences.add(family.sentence.format(side=side, text=text), family.name) for text in shown]
+        tables.append(HashTable.build(kept.hashes, np.array(columns, np.int32)))
+    grams = collect_grams(reading.words, n, least)
+    chosen = select_grams(grams, sources, types, least, MAX_PHRASES[side])
+    shown = _show_grams(column, reading.words, grams, chosen)
+    columns = [sentences.add(_phrase_sentence(side, text), "phrase") for text in shown]
+    phrases = HashTable.build(grams.hashes[chosen], np.array(columns, np.int32))
+    topics = _learn_topics(column, reading.words, grams, seed) if side == "query" else EMPTY
+    for name in topics.names:
+        sentences.add(f"The {side} is about: {name}", "topic")
+    return SideModel(side, sentences.entries, tables, phrases, topics)
+
+
+def _phrase_sentence(side: Side, text: str) -> str:
+    return f"The {side} contains the {'phrase' if ' ' in text else 'word'} '{text}'"
+
+
+def _learn_topics(column: pa.ChunkedArray, stream: Words, grams: Grams, seed: int) -> Topics:
+    counts = np.asarray(grams.rows.sum(axis=1)).ravel()
+    at = np.flatnonzero((grams.orders == 1) & (counts <= 0.15 * len(column)))
+    return fit_topics(
+        grams.rows[at],
+        grams.hashes[at],
+        seed,
+        lambda term: _show_grams(column, stream, grams, at[term : term + 1])[0],
+    )
+
+
+def clean(text: str) -> str:
+    """Show untrusted text on one line: white space collapsed, unprintable characters dropped, lower case."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.lower().split())
+
+
+def _show_grams(column: pa.ChunkedArray, stream: Words, grams: Grams, chosen: NDArray[np.int64]) -> list[str]:
+    from undertow.attributes.text import normalised
+
+    at = grams.at[chosen]
+    texts = normalised(column.take(pa.array(stream.rows[at])).combine_chunks()).to_pylist()
+    out = []
+    for text, first, order in zip(texts, at, grams.orders[chosen], strict=True):
+        spans = range(int(first), int(first) + int(order))
+        out.append(clean(" ".join(text[stream.starts[i] : stream.ends[i]] for i in spans)))
+    return out
+
+
+def show(column: pa.ChunkedArray, found: Occurrences, at: NDArray[np.int64], lexis: Lexis) -> list[str]:
+    """Write mined spans as people read them, with slots where the template has them."""
+    if not len(at):
+        return []
+    batch = analyse(column.take(pa.array(found.rows[at])).combine_chunks())
+    is_name = names(batch, lexis.lowercase)
+    slotted = found.slotted[at] if found.slotted is not None else np.zeros(len(at), np.bool_)
+    base = batch.offsets[:-1]
+    low, high = base + found.starts[at], base + found.ends[at]
+    first, last = np.searchsorted(batch.starts, low), np.searchsorted(batch.starts, high)
+    return [
+        _slots(batch, is_name, int(first[i]), int(last[i]))
+        if slotted[i]
+        else clean(batch.text(int(low[i]), int(high[i])))
+        for i in range(len(at))
+    ]
+
+
+def _slots(batch: TextBatch, is_name: NDArray[np.bool_], first: int, last: int) -> str:
+    parts: list[str] = []
+    for token in range(first, last):
+        gap = batch.text(int(batch.ends[token - 1]), int(batch.starts[token])) if token > first else ""
+        if is_name[token]:
+            if token > first and is_name[token - 1]:
+                continue
+            parts.append(gap + "<name>")
+        elif batch.kinds[token] == DIGIT:
+            parts.append(gap + "<number>")
+        else:
+            parts.append(gap + batch.text(int(batch.starts[token]), int(batch.ends[token])))
+    return clean("".join(parts))
+
+
+def mine_side(reading: Reading, side: Side, least: int) -> list[Mined]:
+    """Mine the templates of every family of a side."""
+    return [
+        mine_templates(found, least, family.cap)
+        for family, found in zip(families_of(side), reading.found, strict=True)
+    ]

@@ -1,0 +1,208 @@
+"""The extractor without a language model: surface properties, mined phrases and templates, topics.
+
+It is fitted on a corpus and then says of any text which attributes hold, every one of them. Departure from
+the paper (references §4.1 takes ten attributes a text from an LLM): exact, complete and some thousand
+examples a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import sparse
+
+from undertow.attributes.fit import (
+    Entry,
+    Lexis,
+    SideModel,
+    batches_of,
+    build_side,
+    families_of,
+    groups,
+    learn_lexis,
+    mine_side,
+    parallel,
+    read_column,
+    response_types,
+)
+from undertow.attributes.hashtable import HashTable
+from undertow.attributes.mine import least_rows, sample_rows
+from undertow.attributes.streams import find_grams, names, words
+from undertow.attributes.surface import surface, surface_names
+from undertow.attributes.text import TextBatch, as_strings
+from undertow.attributes.topics import Topics
+from undertow.errors import UsageError
+from undertow.progress import SILENT, Progress
+from undertow.records import Side
+
+FORMAT = 1
+"""Version of the saved files."""
+MINE_ROWS = 120_000
+"""Rows that vocabulary is mined from; larger corpora are sampled by source."""
+LEXIS_ROWS = 20_000
+"""Rows that spelling and language are learned from."""
+SIDES: tuple[Side, ...] = ("query", "response")
+
+
+@dataclass(frozen=True)
+class LocalExtractor:
+    """A fitted vocabulary of both sides."""
+
+    lexis: Lexis
+    """Spelling and language of the corpus's words."""
+    sides: dict[Side, SideModel]
+    """Vocabulary of each side."""
+    seed: int
+    """Seed it was fitted with."""
+
+    @property
+    def name(self) -> str:
+        """Key of the extractor in manifests."""
+        return f"local-{FORMAT}"
+
+    @classmethod
+    def fit(cls, table: pa.Table, seed: int = 0, progress: Progress = SILENT) -> LocalExtractor:
+        """Learn the vocabulary of a corpus.
+
+        Args:
+            table: Columns prompt and response, and source where known.
+            seed: Fixes the rows sampled from large corpora and the topics.
+            progress: Told about each step.
+        """
+        rng = np.random.default_rng(seed)
+        sources = _source_numbers(table)
+        rows = sample_rows(len(table), MINE_ROWS, sources, rng)
+        few = np.sort(rng.permutation(rows)[:LEXIS_ROWS])
+        columns = {side: as_strings(table[name]) for side, name in zip(SIDES, ("prompt", "response"), strict=True)}
+        least = least_rows(len(rows))
+        with progress.task("learn the vocabulary", 5) as task:
+            lexis = learn_lexis([columns[side].take(pa.array(few)) for side in SIDES])
+            task.advance(note="words")
+            texts = {side: columns[side].take(pa.array(rows)) for side in SIDES}
+            readings = {side: read_column(texts[side], side, lexis, side == "response") for side in SIDES}
+            task.advance(2, note="templates")
+            mined = {side: mine_side(readings[side], side, least) for side in SIDES}
+            types = response_types(readings["response"], len(rows), mined["response"], least)
+            sides: dict[Side, SideModel] = {}
+            for side in SIDES:
+                entries = [Entry(text, kind) for kind, text in surface_names(side)]
+                sides[side] = build_side(
+                    side, texts[side], readings[side], mined[side], lexis, sources[rows], types, entries, least, seed
+                )
+                task.advance(note=f"{side} phrases")
+        return cls(lexis, sides, seed)
+
+    def vocabulary(self, side: Side) -> list[Entry]:
+        """All attributes of a side; entry j is column j of :meth:`transform`."""
+        return self.sides[side].entries
+
+    def transform(self, texts: Sequence[str] | pa.ChunkedArray | pa.Array, side: Side) -> sparse.csr_matrix:
+        """Say which attributes hold: boolean (n, m), columns in the order of :meth:`vocabulary`."""
+        column = as_strings(texts)
+        model = self.sides[side]
+
+        def work(unit: tuple[int, pa.Array]) -> sparse.csr_matrix:
+            return _incidence(model, self.lexis, unit[1])
+
+        parts = list(parallel(work, groups(column)))
+        if not parts:
+            return sparse.csr_matrix((len(column), len(model.entries)), dtype=np.bool_)
+        return sparse.vstack(parts, format="csr", dtype=np.bool_)
+
+    def save(self, folder: Path) -> None:
+        """Write ``extractor.json`` and ``extractor.npz`` into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {"lowercase": self.lexis.lowercase.keys, "english": self.lexis.english.keys}
+        meta: dict[str, object] = {"format": FORMAT, "seed": self.seed}
+        for side, model in self.sides.items():
+            for number, table in enumerate([*model.tables, model.phrases]):
+                arrays[f"{side}.{number}.keys"] = table.keys
+                arrays[f"{side}.{number}.values"] = table.values
+            for part in ("terms", "idf", "components", "centroids"):
+                arrays[f"{side}.topics.{part}"] = getattr(model.topics, part)
+            meta[side] = {
+                "entries": [[entry.text, entry.kind] for entry in model.entries],
+                "topics": model.topics.names,
+            }
+        np.savez(folder / "extractor.npz", **arrays)  # type: ignore[arg-type]
+        (folder / "extractor.json").write_text(json.dumps(meta, ensure_ascii=False), "utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> LocalExtractor:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            UsageError: The files are missing or of another format.
+        """
+        try:
+            meta = json.loads((folder / "extractor.json").read_text("utf-8"))
+            with np.load(folder / "extractor.npz", allow_pickle=False) as stored:
+                arrays = dict(stored)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{folder}: no readable extractor there ({error}); build the index again") from error
+        if meta.get("format") != FORMAT:
+            raise UsageError(f"{folder}: extractor format {meta.get('format')} is not {FORMAT}; build the index again")
+        lexis = Lexis(HashTable.from_sets([arrays["lowercase"]]), HashTable.from_sets([arrays["english"]]))
+        return cls(lexis, {side: _load_side(side, meta[side], arrays) for side in SIDES}, meta["seed"])
+
+
+def _load_side(side: Side, meta: dict[str, list[str]], arrays: dict[str, NDArray[np.generic]]) -> SideModel:
+    tables = [
+        HashTable.build(arrays[f"{side}.{number}.keys"], arrays[f"{side}.{number}.values"])  # type: ignore[arg-type]
+        for number in range(len(families_of(side)) + 1)
+    ]
+    topics = [arrays[f"{side}.topics.{part}"] for part in ("terms", "idf", "components", "centroids")]
+    entries = [Entry(text, kind) for text, kind in meta["entries"]]
+    return SideModel(side, entries, tables[:-1], tables[-1], Topics(*topics, meta["topics"]))  # type: ignore[arg-type]
+
+
+def _source_numbers(table: pa.Table) -> NDArray[np.int64]:
+    if "source" not in table.column_names or not len(table):
+        return np.zeros(len(table), np.int64)
+    encoded = table["source"].combine_chunks().dictionary_encode()
+    return np.asarray(encoded.indices.fill_null(0)).astype(np.int64)
+
+
+def _incidence(model: SideModel, lexis: Lexis, strings: pa.Array) -> sparse.csr_matrix:
+    """Attributes of some texts, (n, m)."""
+    parts = batches_of(strings)
+    held = surface(strings, [batch for _, batch in parts], model.side, lexis.english)[1]
+    row, column = np.nonzero(held)
+    pairs = [row.astype(np.int64) * len(model.entries) + column]
+    for first, batch in parts:
+        row, column = _mined(model, lexis, batch)
+        pairs.append((row.astype(np.int64) + first) * len(model.entries) + column)
+    distinct = np.unique(np.concatenate(pairs))
+    row, column = np.divmod(distinct, len(model.entries))
+    pointer = np.searchsorted(row, np.arange(len(strings) + 1))
+    return sparse.csr_matrix(
+        (np.ones(len(column), np.bool_), column.astype(np.int32), pointer), shape=(len(strings), len(model.entries))
+    )
+
+
+def _mined(
+    model: SideModel, lexis: Lexis, batch: TextBatch
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(rows, columns) of the mined attributes of one batch, repeats included."""
+    rows: list[NDArray[np.generic]] = []
+    columns: list[NDArray[np.generic]] = []
+    is_name = names(batch, lexis.lowercase)
+    for family, table in zip(families_of(model.side), model.tables, strict=True):
+        found = family.find(batch, is_name)
+        at, column = table.find(found.hashes)
+        rows.append(found.rows[at])
+        columns.append(column)
+    stream = words(batch)
+    row, column = find_grams(stream, model.phrases)
+    rows.append(row)
+    columns.append(column)
+    topic = model.topics.assign(stream, len(batch))
+    rows.append(np.flatnonzero(topic >= 0))
+    columns.append(topic[topic >= 0] + len(model.entries) - len(model.topics.names))
+    return np.concatenate(rows).astype(np.int64), np.concatenate(columns).astype(np.int64)
