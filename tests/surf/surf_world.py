@@ -58,7 +58,7 @@ class WordExtractor:
 
 @cache
 def bank_generator(seed: int = 0) -> BankGenerator:
-    return BankGenerator.from_extractor(bank(), WordExtractor(), seed)
+    return BankGenerator.from_extractor(bank(), WordExtractor(), seed=seed)
 
 
 def unit(*parts: object) -> float:

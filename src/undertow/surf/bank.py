@@ -49,7 +49,7 @@ def open_generator(
     source = prompts or attributes
     bank = _sampled(load_bank(prompts) if prompts else list(pool.prompts or ()), config)
     generator = BankGenerator.from_extractor(
-        bank, pool.extractor, config.seed, config.probe_share, config.confirm_share
+        bank, pool.extractor, pool.texts, config.seed, config.probe_share, config.confirm_share
     )
     if not generator.texts:
         raise UsageError(f"{source}: none of its {len(generator)} prompts has an attribute of the pool")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from undertow.stats.enrichment import hypergeometric
-from undertow.stats.intervals import wilson_lower
+from undertow.stats.intervals import wilson_bounds
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -26,6 +26,8 @@ PAIR_GAIN = 0.05
 """A pair must raise the lower bound of both its halves by this much to be worth its second attribute."""
 COVER = 0.8
 """A pattern explains the same violations as the leader if it covers this share of the leader's."""
+ALIKE = 0.6
+"""Share of the leader's rate below which an addition is another thing, however few its prompts."""
 CHANCE = 0.2
 """Patterns as good as a proposed one that chance alone may be expected to give: more is not worth a probe."""
 MAX_COLUMNS = 600
@@ -60,7 +62,7 @@ class _Patterns:
 
     @property
     def lower(self) -> Floats:
-        return np.asarray(wilson_lower(self.hits, self.n), dtype=np.float64)
+        return wilson_bounds(self.hits, self.n)[0]
 
 
 def carries(incidence: csr_array, attributes: tuple[int, ...]) -> Mask:
@@ -154,19 +156,17 @@ def _broadest(
 ) -> int:
     """Among the patterns that explain the leader's violations as well, return the one covering most.
 
-    As well: it covers :data:`COVER` of them, its rate is not below the leader's lower bound, and what it adds
-    violates nearly as often as what the leader has.
+    As well: it covers :data:`COVER` of them, and the prompts it adds violate nearly as often as the leader's,
+    at :data:`COVER` of its rate, or at :data:`ALIKE` of it where the numbers are too small to tell.
     """
     lead = carries(x, tuple(np.searchsorted(kept, _pattern(patterns, leader).attributes).tolist()))
     shared_hits, shared = _flat(_joint(x, violating & lead)), _flat(_joint(x, lead))
     added_hits, added = patterns.hits - shared_hits, patterns.n - shared
-    lower, rate = patterns.lower, patterns.rate
-    same = (
-        allowed
-        & (shared_hits >= COVER * patterns.hits[leader])
-        & (rate >= lower[leader])
-        & (added_hits >= COVER * rate[leader] * added)
-    )
+    lower, rate = patterns.lower, patterns.rate[leader]
+    with np.errstate(invalid="ignore"):
+        blurred = wilson_bounds(added_hits, added)[1] >= lower[leader]
+    alike = (added_hits >= COVER * rate * added) | (blurred & (added_hits >= ALIKE * rate * added))
+    same = allowed & (shared_hits >= COVER * patterns.hits[leader]) & alike
     same[leader] = True
     rows = np.flatnonzero(same)
     order = np.lexsort((rows, -lower[rows], patterns.second[rows] >= 0, -patterns.hits[rows]))

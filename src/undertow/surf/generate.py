@@ -6,7 +6,7 @@ credits all that were asked for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -135,15 +135,19 @@ class BankGenerator:
         cls,
         prompts: Sequence[str],
         extractor: Extractor,
+        pool: Collection[str] | None = None,
         seed: int = 0,
         probe_share: float = 0.2,
         confirm_share: float = 0.3,
     ) -> BankGenerator:
-        """Extract the attributes of the distinct non-empty ``prompts``."""
+        """Extract the distinct prompts' attributes, those of ``pool`` (default: all that there are)."""
         distinct = [prompt for prompt in dict.fromkeys(prompts) if prompt.strip()]
         texts = [attribute.text for attribute in extractor.vocabulary("query")]
-        incidence = csr_array(extractor.transform(distinct, "query"))
-        return cls(distinct, texts, incidence, seed, probe_share, confirm_share)
+        wanted = set(texts if pool is None else pool)
+        columns = [column for column, text in enumerate(texts) if text in wanted]
+        incidence = csr_array(csc_array(extractor.transform(distinct, "query"))[:, columns])
+        kept = [texts[column] for column in columns]
+        return cls(distinct, kept, incidence, seed, probe_share, confirm_share)
 
     @property
     def name(self) -> str:
