@@ -1,0 +1,159 @@
+"""Read fine-tuning data of the usual shapes into one table of id, source, prompt, response.
+
+Parquet, JSONL (also gzipped) and folders written by Hugging Face ``datasets``; columns prompt/response or
+``messages``. The input is never changed. Whatever is wrong is told in one line with the file and the row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from undertow.data.messages import split_messages
+from undertow.data.read import RawTable, read_any
+from undertow.errors import UsageError
+from undertow.store.run import file_hash
+
+COLUMNS = ("id", "source", "prompt", "response")
+"""Columns of every example table; ``history`` (JSON list of role and content) follows where rows have it."""
+
+
+@dataclass(frozen=True)
+class ExampleTable:
+    """Training rows, as read."""
+
+    table: pa.Table
+    """Columns of :data:`COLUMNS`, strings without nulls, and ``history`` where there are earlier turns."""
+    path: Path
+    """Where it was read from."""
+    hash: str
+    """Hash of the file's content, or of a folder's names and contents."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Reason → rows left out; empty unless ``skip_bad``."""
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+def load_examples(path: Path, *, skip_bad: bool = False) -> ExampleTable:
+    """Read a data set.
+
+    Args:
+        path: ``.parquet``, ``.jsonl`` or ``.jsonl.gz``, or a folder of a Hugging Face data set.
+        skip_bad: Leave rows without text and unreadable lines out, and count them, instead of stopping.
+
+    Returns:
+        The rows in their order; ids are the ``id`` column, or row numbers from 0.
+
+    Raises:
+        UsageError: Missing, empty or unreadable file, wrong columns, a row without text, a repeated id.
+    """
+    path = Path(path)
+    raw = read_any(path, skip_bad=skip_bad)
+    columns = {"id": _ids(raw), "source": _optional(raw, "source"), **_turns(raw)}
+    table, skipped = _without_blank(pa.table(columns), raw, skip_bad)
+    _refuse_repeated(table["id"], raw.path)
+    return ExampleTable(table.combine_chunks(), path, file_hash(path), {**raw.skipped, **skipped})
+
+
+def _turns(raw: RawTable) -> dict[str, pa.ChunkedArray | pa.Array]:
+    names = raw.table.column_names
+    if {"prompt", "response"} <= set(names):
+        turns = {name: _strings(raw, name) for name in ("prompt", "response")}
+        history = _strings(raw, "history") if "history" in names else None
+    elif "messages" in names:
+        split = split_messages(raw.table["messages"], raw.path)
+        turns, history = {"prompt": split.prompts, "response": split.responses}, split.history
+    else:
+        found = ", ".join(names) or "none"
+        raise UsageError(f"{raw.path}: needs columns prompt and response, or messages; found {found}")
+    if history is not None:
+        turns["history"] = pc.fill_null(history, "[]")
+    return turns
+
+
+def _strings(raw: RawTable, name: str) -> pa.ChunkedArray:
+    """A column as valid UTF-8 text, nulls kept."""
+    column = raw.table[name]
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    textual = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    if not any(fits(kind) for fits in textual):
+        raise UsageError(f"{raw.path}: column {name} holds {str(kind)[:60]}, not text")
+    try:
+        column = column.cast(pa.string())
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise UsageError(
+            f"{raw.path}: column {name} is not valid UTF-8; write it again as UTF-8 text"
+        ) from error
+    return column
+
+
+def _optional(raw: RawTable, name: str) -> pa.ChunkedArray:
+    if name not in raw.table.column_names:
+        return pa.chunked_array([pa.array([""] * len(raw.table), pa.string())])
+    return pc.fill_null(_scalars(raw, name), "")
+
+
+def _scalars(raw: RawTable, name: str) -> pa.ChunkedArray:
+    column = raw.table[name]
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return column.cast(pa.string())
+    return _strings(raw, name)
+
+
+def _ids(raw: RawTable) -> pa.ChunkedArray | pa.Array:
+    if "id" not in raw.table.column_names:
+        return pa.array(np.arange(len(raw.table))).cast(pa.string())
+    ids = _scalars(raw, "id")
+    if ids.null_count:
+        row = int(np.asarray(ids.is_null()).argmax())
+        raise UsageError(f"{raw.path}: {_where(row, raw.lines)} has no id; give every row one, or none")
+    return ids
+
+
+def _where(row: int, lines: NDArray[np.int64] | None) -> str:
+    return f"row {row} (the first is 0)" if lines is None else f"line {lines[row]}"
+
+
+def _blank(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    empty = pc.equal(pc.binary_length(pc.utf8_trim_whitespace(column)), 0)
+    return np.asarray(pc.fill_null(empty, True), np.bool_)
+
+
+def _missing(raw: RawTable, name: str) -> str:
+    if "messages" not in raw.table.column_names or {"prompt", "response"} <= set(raw.table.column_names):
+        return f"no text in {name}"
+    turn = "user turn before its last message" if name == "prompt" else "assistant answer as its last message"
+    return f"no {turn}"
+
+
+def _without_blank(table: pa.Table, raw: RawTable, skip_bad: bool) -> tuple[pa.Table, dict[str, int]]:
+    good = np.ones(len(table), np.bool_)
+    skipped: dict[str, int] = {}
+    for name in ("prompt", "response"):
+        blank = _blank(table[name]) & good
+        if blank.any() and not skip_bad:
+            where = _where(int(blank.argmax()), raw.lines)
+            raise UsageError(f"{raw.path}: {where} has {_missing(raw, name)}; mend it or skip bad rows")
+        if blank.any():
+            skipped[f"no {name}"] = int(blank.sum())
+            good &= ~blank
+    if not good.any():
+        raise UsageError(f"{raw.path}: no rows with a prompt and a response")
+    return (table if good.all() else table.filter(pa.array(good))), skipped
+
+
+def _refuse_repeated(ids: pa.ChunkedArray, path: Path) -> None:
+    counts = pc.value_counts(ids)
+    most = pc.max(counts.field("counts")).as_py()
+    if most > 1:
+        repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
+        raise UsageError(f"{path}: id {repeated[:60]!r} stands in more than one row; ids must be unique")
