@@ -7,10 +7,39 @@ load theirs on first use, so that ``import undertow`` stays cheap.
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from undertow.data.load import load_examples as load_examples
+    from undertow.data.write import write_examples as write_examples
+    from undertow.errors import InconclusiveError as InconclusiveError
+    from undertow.errors import UndertowError as UndertowError
+    from undertow.errors import UsageError as UsageError
+    from undertow.index.build import build_index as build_index
+    from undertow.index.open import Index as Index
+    from undertow.index.query import query as query
+    from undertow.records import Attribution as Attribution
+    from undertow.records import Failure as Failure
+    from undertow.records import Finding as Finding
+    from undertow.report.build import write_report as write_report
+    from undertow.surf.run import run_surf as run_surf
+    from undertow.training.sft import train_sft as train_sft
+    from undertow.turf.trace import trace_pair as trace_pair
+    from undertow.turf.trace import trace_run as trace_run
 
 __version__ = "0.1.0"
 
-_PUBLIC: dict[str, str] = {
+_PUBLIC = {
+    "load_examples": "undertow.data.load",
+    "write_examples": "undertow.data.write",
+    "build_index": "undertow.index.build",
+    "Index": "undertow.index.open",
+    "query": "undertow.index.query",
+    "run_surf": "undertow.surf.run",
+    "trace_pair": "undertow.turf.trace",
+    "trace_run": "undertow.turf.trace",
+    "train_sft": "undertow.training.sft",
+    "write_report": "undertow.report.build",
     "Finding": "undertow.records",
     "Attribution": "undertow.records",
     "Failure": "undertow.records",
@@ -18,6 +47,7 @@ _PUBLIC: dict[str, str] = {
     "UsageError": "undertow.errors",
     "InconclusiveError": "undertow.errors",
 }
+"""Public name → the module it lives in."""
 
 __all__ = ["__version__", *_PUBLIC]
 
