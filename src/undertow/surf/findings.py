@@ -139,11 +139,9 @@ def _count(x: csr_array, kept: Ints, violating: Mask) -> _Patterns:
 def _allowed(patterns: _Patterns, banned: AbstractSet[tuple[int, ...]], min_hits: int) -> Mask:
     """Keep patterns with support; a pair only if it is clearly better than both halves; none refuted."""
     lower, singles = patterns.lower, patterns.second < 0
-    single = dict(zip(patterns.first[singles].tolist(), lower[singles].tolist(), strict=True))
-    half = np.vectorize(single.get, otypes=[np.float64])
-    halves = np.zeros(len(lower))
-    if (~singles).any():
-        halves[~singles] = np.maximum(half(patterns.first[~singles]), half(patterns.second[~singles]))
+    k = int(singles.sum())
+    i, j = np.triu_indices(k, 1)
+    halves = np.concatenate([np.zeros(k), np.maximum(lower[i], lower[j])])
     allowed: Mask = (patterns.hits >= min_hits) & (singles | (lower >= halves + PAIR_GAIN))
     for attributes in banned:
         second = attributes[1] if len(attributes) == 2 else -1
