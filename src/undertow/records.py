@@ -22,6 +22,7 @@ class FailureKind(StrEnum):
     RATE_LIMITED = "rate_limited"
     SERVER_ERROR = "server_error"
     CONNECTION = "connection"
+    REJECTED = "rejected"
     BAD_RESPONSE = "bad_response"
     EMPTY_REPLY = "empty_reply"
     TRUNCATED = "truncated"
