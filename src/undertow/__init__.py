@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from undertow.version import __version__
+
 if TYPE_CHECKING:
     from undertow.data.load import load_examples as load_examples
     from undertow.data.write import write_examples as write_examples
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from undertow.training.sft import train_sft as train_sft
     from undertow.turf.trace import trace_pair as trace_pair
     from undertow.turf.trace import trace_run as trace_run
-
-__version__ = "0.1.0"
 
 _PUBLIC = {
     "load_examples": "undertow.data.load",

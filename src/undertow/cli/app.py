@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from undertow import __version__
 from undertow.errors import UndertowError
 from undertow.text import redact, safe_text
+from undertow.version import __version__
 
 VERBS: tuple[tuple[str, str], ...] = ()
 """(verb, module) in the order of ``--help``. The module holds the function ``command``, or ``group``, a

@@ -23,9 +23,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from undertow import __version__
 from undertow.errors import UsageError
 from undertow.store.tables import Json, atomic_write_json, read_json, to_jsonable
+from undertow.version import __version__
 
 SCHEMA_VERSION = 1
 Status = Literal["complete", "inconclusive", "failed"]
