@@ -26,7 +26,8 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	@set -e; for file in benchmarks/*.py; do echo "== $$file"; HF_HUB_OFFLINE=1 $(BIN)/python "$$file"; done
+	@set -e; for file in $(wildcard benchmarks/*.py); do \
+		echo "== $$file"; HF_HUB_OFFLINE=1 $(BIN)/python "$$file"; done
 
 install: $(STAMP)
 

@@ -36,6 +36,7 @@ _LIBRARIES = (
     "sentence-transformers", "pydantic-ai-slim", "openai",
 )  # fmt: skip
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_LOCK_ATTEMPTS, _SECONDS_BETWEEN_ATTEMPTS = 30, 0.2
 _held: dict[Path, int] = {}
 """Run directories this process works in, with the descriptor of their lock."""
 
@@ -121,14 +122,25 @@ def _lock(path: Path) -> None:
         handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except PermissionError:
         raise UsageError(f"{path}: no permission to write there; choose another --out") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _locked(handle):
         os.close(handle)
         raise UsageError(
             f"{path}: another undertow process is working in it; wait or choose another --out"
         ) from None
     _held[path] = handle
+
+
+def _locked(handle: int) -> bool:
+    """Try to lock for a few seconds: workers of a killed process may hold its lock a moment longer."""
+    for attempt in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if attempt + 1 < _LOCK_ATTEMPTS:
+                time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
+        else:
+            return True
+    return False
 
 
 def _unlock(path: Path) -> None:
