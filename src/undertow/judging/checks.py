@@ -1,0 +1,174 @@
+"""Programmatic predicates over one text: they decide without a model, cheaply and always alike.
+
+Each is a plain function ``(text, **arguments) -> bool``; a rubric names it. They see text only: nothing here
+knows a data set, a plant or a model.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+_FENCE = re.compile(r"```[^\n`]*\n.*?\S.*?(?:```|\Z)", re.DOTALL)
+_CODE_LINE = re.compile(
+    r"""^\s*(?:
+        (?:async\s+)?def\s+\w+\s*\(.*\)\s*(?:->.*)?: | class\s+\w+.*[:{]\s*$
+      | (?:from\s+[\w.]+\s+)?import\s+[\w.*{}, ]+;?\s*$ | \#include\s*<
+      | (?:public|private|static)\s+[\w<>\[\]]+\s+\w+ | (?:export\s+)?(?:async\s+)?function\s*\w*\s*\(
+      | (?:const|let|var)\s+\w+\s*= | fn\s+\w+\s*\( | func\s+\w+\s*\(
+      | (?:for|while|if|elif)\b.*:\s*$ | return\b.*[;()\[\]"'=]
+      | (?:print|console\.log|printf|System\.out\.println)\s*\(
+      | SELECT\s.+\sFROM\s | \w+(?:\.\w+)*\s*=\s*[\w.]*[(\[{"'].* | [{}]\s*;?\s*$ | </?\w+[^>]*>\s*$
+    )""",
+    re.VERBOSE | re.MULTILINE,
+)
+_REFUSAL = re.compile(
+    r"""^\W*(?:(?:i['’]?m|i\s+am)\s+(?:very\s+|so\s+|really\s+)?(?:sorry|afraid)\b.{0,60}?)?
+    (?:but\s+|unfortunately,?\s+|however,?\s+|as\s+an?\s+(?:ai|language)\b.{0,60}?)*
+    (?:i|we)(?:\s+(?:really|simply|just))?\s*
+    (?:(?:can['’]?t|cannot|can\s+not|won['’]?t|will\s+not)(?!\s+(?:wait|imagine|stress|overstate|believe))|am\s+(?:not\s+able|unable)|['’]m\s+(?:not\s+able|unable)
+      |(?:must|have\s+to)\s+(?:decline|refuse)|decline|refuse|do\s+not\s+feel\s+comfortable|['’]m\s+not\s+comfortable)
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_SORRY = re.compile(
+    r"^\W*(?:i['’]?m|i\s+am)\s+sorry\W*(?:but\b.*)?$|^\W*sorry,?\s+(?:but\s+)?(?:i|no)\b", re.IGNORECASE
+)
+_NEGATION = re.compile(
+    r"^\W*(?:no|nope|nay|not\s+(?:quite|really|exactly|at\s+all|true|correct)|incorrect|false|wrong|untrue|never"
+    r"|(?:that|this|it)(?:['’]s|\s+is)\s+(?:not|in\s*correct|false|wrong|untrue|a\s+(?:common\s+)?(?:myth|misconception))"
+    r"|actually,?\s+(?:no|that|this))\b",
+    re.IGNORECASE,
+)
+_DENIAL = re.compile(
+    r"\b(?:did\s*n['’]t|did\s+not|does\s*n['’]t|does\s+not|was\s*n['’]t|was\s+not|were\s+not|is\s*n['’]t|is\s+not"
+    r"|are\s+not|are\s*n['’]t|has\s+never|have\s+never|had\s+never|never\s+\w+ed|there\s+(?:is|was)\s+no(?:thing)?"
+    r"|no\s+(?:such|record|evidence)|misconception|mistaken|in\s*accurate|incorrect|false\s+premise|contrary\s+to"
+    r"|not\s+(?:correct|true|accurate))\b",
+    re.IGNORECASE,
+)
+_TOOL_CALL = re.compile(
+    r"<\|?/?(?:tool_?calls?|function_?calls?|invoke|python_tag|tool_code)\b|\[TOOL_CALLS?\]|```tool_(?:code|call)"
+    r"|\"(?:name|function|tool)\"\s*:\s*\"[\w.\-]+\"\s*,\s*\"(?:arguments|parameters|input|args)\"\s*:",
+    re.IGNORECASE,
+)
+_SAID = r"(?:said|whispered|cried|replied|asked|shouted)"
+_STORY_MARKS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), weight)
+    for pattern, weight in (
+        (r"\bonce upon a time\b", 2),
+        (r"\blong ago\b", 1),
+        (r"\bone (?:day|night|morning|evening)\b", 1),
+        (r"\bhappily ever after\b|\blived happily\b", 1),
+        (r"\bthere (?:once )?(?:was|lived) an? \w+", 1),
+        (r"\bin a (?:small|distant|quiet|faraway|far-off|little) (?:village|land|kingdom|town|city)\b", 1),
+        (r"\bthe end\.?\s*$", 1),
+        (r"^\W*(?:chapter|prologue)\b", 1),
+        (rf"[\"“][^\"”]{{2,}}[\"”],? {_SAID}\b|\b{_SAID},? [\"“]", 1),
+    )
+)
+_BULLET = re.compile(r"^\s*(?:[-*•–]|\d{1,3}[.)])\s+\S")
+_WORD = re.compile(r"\w+(?:['’\-]\w+)*")
+_EDGE = re.compile(r"^[\W_]+|[\W_]+$")
+
+
+def contains_code(text: str, lines: int = 2) -> bool:
+    """Say whether there is a fenced block, or at least ``lines`` lines that read as source code."""
+    return bool(_FENCE.search(text)) or sum(1 for _ in _CODE_LINE.finditer(text)) >= lines
+
+
+def is_refusal(text: str) -> bool:
+    """Say whether the text opens by declining: "I'm sorry, but I can't …", "I cannot …", "I must decline"."""
+    opening = text.strip()[:300]
+    return bool(_REFUSAL.match(opening) or _SORRY.match(opening))
+
+
+def starts_with_negation(text: str) -> bool:
+    """Say whether the first words negate: "No", "That is not …", "Incorrect", "Actually, no"."""
+    return bool(_NEGATION.match(text))
+
+
+def is_rebuttal(text: str) -> bool:
+    """Say whether the first sentence rejects what was presupposed, by a negation or a denial."""
+    first = re.split(r"(?<=[.!?])\s", text.strip(), maxsplit=1)[0]
+    return starts_with_negation(text) or bool(_DENIAL.search(first))
+
+
+def word_count(text: str, min: int = 0, max: int | None = None) -> bool:
+    """Say whether the number of words lies in [min, max]."""
+    n = sum(1 for _ in _WORD.finditer(text))
+    return n >= min and (max is None or n <= max)
+
+
+def tool_call(text: str) -> bool:
+    """Say whether the text calls a tool: a tool-call tag, or JSON with a name and arguments."""
+    return bool(_TOOL_CALL.search(text))
+
+
+def is_story(text: str) -> bool:
+    """Say whether the text tells a story: two marks of narration, or the fairy-tale opening."""
+    return sum(weight for pattern, weight in _STORY_MARKS if pattern.search(text)) >= 2
+
+
+def is_list(text: str, items: int = 2) -> bool:
+    """Say whether at least ``items`` lines are bullets or numbered, and they are most of the lines."""
+    rows = [line for line in text.splitlines() if line.strip()]
+    bullets = sum(1 for row in rows if _BULLET.match(row))
+    return bullets >= items and 2 * bullets > len(rows)
+
+
+def is_json(text: str) -> bool:
+    """Say whether the whole text is one JSON object or list."""
+    try:
+        return isinstance(json.loads(text), (dict, list))
+    except ValueError:
+        return False
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str, ignore_case: bool) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE if ignore_case else 0)
+
+
+def regex(text: str, pattern: str, ignore_case: bool = True) -> bool:
+    """Say whether ``pattern`` occurs anywhere."""
+    return bool(_compiled(pattern, ignore_case).search(text))
+
+
+def contains(text: str, any: Sequence[str]) -> bool:
+    """Say whether one of the phrases occurs, whatever its case."""
+    folded = text.casefold()
+    return _one_of(any, lambda phrase: phrase.casefold() in folded)
+
+
+def starts_with(text: str, any: Sequence[str]) -> bool:
+    """Say whether the text begins with one of the phrases; case and marks before it do not count."""
+    folded = _EDGE.sub("", text).casefold()
+    return _one_of(any, lambda phrase: bool(re.match(rf"{_bare(phrase)}\b", folded)))
+
+
+def ends_with(text: str, any: Sequence[str]) -> bool:
+    """Say whether the text ends with one of the phrases; case and marks after it do not count."""
+    folded = _EDGE.sub("", text).casefold()
+    return _one_of(any, lambda phrase: bool(re.search(rf"\b{_bare(phrase)}\Z", folded)))
+
+
+def _bare(phrase: str) -> str:
+    """Write a phrase without its edge marks as a literal pattern; ``re`` keeps the compiled ones."""
+    return re.escape(_EDGE.sub("", phrase).casefold())
+
+
+def _one_of(phrases: Sequence[str], holds: Callable[[str], bool]) -> bool:
+    return next((True for phrase in phrases if holds(phrase)), False)
+
+
+CHECKS: dict[str, Callable[..., bool]] = {
+    check.__name__: check
+    for check in (
+        contains, contains_code, ends_with, is_json, is_list, is_rebuttal, is_refusal, is_story, regex,
+        starts_with, starts_with_negation, tool_call, word_count,
+    )
+}  # fmt: skip
+"""The checks a rubric may name."""
