@@ -22,6 +22,19 @@ from undertow.judging.checks import CHECKS
 _SHIPPED = Path(__file__).parent / "rubrics"
 
 
+class _RubricLoader(yaml.SafeLoader):
+    """The safe loader, but ``on``, ``off``, ``yes`` and ``no`` are words, not YAML 1.1's truth values."""
+
+
+_RubricLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in known if tag != "tag:yaml.org,2002:bool"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_RubricLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|false)$", re.IGNORECASE), list("tTfF")
+)
+
+
 class Check(BaseModel):
     """One predicate; keys beside the fields are its arguments."""
 
@@ -171,7 +184,7 @@ def load_rubric(name_or_path: str | Path) -> Rubric:
                 f"rubric {name_or_path}: unknown; give a YAML file or one of {', '.join(shipped_rubrics())}"
             )
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_RubricLoader)  # noqa: S506 (a SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"rubric {path}: cannot be read ({_line(error)})") from error
     except yaml.YAMLError as error:
