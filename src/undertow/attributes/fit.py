@@ -23,7 +23,7 @@ from undertow.attributes.mine import (
     mine_templates,
     select_grams,
 )
-from undertow.attributes.streams import FAMILIES, Family, Occurrences, Words, names, words
+from undertow.attributes.streams import FAMILIES, Family, Occurrences, Words, capitals, names, words
 from undertow.attributes.surface import surface
 from undertow.attributes.text import DIGIT, LETTER, TextBatch, analyse, chunks
 from undertow.attributes.topics import EMPTY, Topics, fit_topics
@@ -35,6 +35,8 @@ GROUP_CHARS = 4_000_000
 """Characters that regular expressions see at once, and one thread's unit of work."""
 MAX_PHRASES = {"query": 8000, "response": 4000}
 """Most mined phrases of a side."""
+LEAST_SEEN = 5
+"""Times a word must begin sentences, and stand nowhere else, to count as no name."""
 TYPE_TEMPLATES = 60
 """Openings, closings and calls of responses that count as response types beside the surface features."""
 
@@ -100,28 +102,28 @@ def learn_lexis(columns: Sequence[pa.ChunkedArray]) -> Lexis:
     parts = [part for column in columns for part in parallel(_lexis_part, groups(column))]
     if not parts:
         return Lexis(HashTable.from_sets([]), HashTable.from_sets([]))
-    hashes, lower, english = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    hashes, lower, inner, english = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     ids, distinct = encode(hashes)
-    size = len(distinct)
-    seen = np.bincount(ids, minlength=size)
-    mostly_lower = np.bincount(ids, lower, size) * 2 > seen
-    in_english = np.bincount(ids, english, size)
-    share = english.mean() if len(english) else 0.0
-    known = (in_english >= 2) & (in_english > 0.7 * seen) if share > 0.05 else np.zeros(size, np.bool_)
-    return Lexis(HashTable.from_sets([distinct[mostly_lower]]), HashTable.from_sets([distinct[known]]))
+    seen, lower, inner, in_english = (
+        np.bincount(ids, weights, len(distinct)) for weights in (None, lower, inner, english)
+    )
+    ordinary = (lower > inner) | ((inner == 0) & (seen >= LEAST_SEEN))
+    known = (in_english >= 2) & (in_english > 0.7 * seen) & (in_english.sum() > 0.05 * seen.sum())
+    return Lexis(HashTable.from_sets([distinct[ordinary]]), HashTable.from_sets([distinct[known]]))
 
 
-def _lexis_part(
-    unit: tuple[int, pa.Array],
-) -> tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.bool_]]:
-    hashes, lower, english = [], [], []
+def _lexis_part(unit: tuple[int, pa.Array]) -> tuple[NDArray[np.uint64], *tuple[NDArray[np.bool_], ...]]:
+    """For every word: hash, written in lower case, capital inside a sentence, in a row of English."""
+    parts = []
     for _, batch in batches_of(unit[1]):
         word = batch.kinds == LETTER
+        inner = np.zeros(len(word), np.bool_)
+        at, first = capitals(batch)
+        inner[at[~first]] = True
         row_is_english = languages(batch, *head_words(batch)) == 0
-        hashes.append(batch.hashes[word])
-        lower.append(~batch.capital[word])
-        english.append(row_is_english[batch.rows[word]])
-    return np.concatenate(hashes), np.concatenate(lower), np.concatenate(english)
+        parts.append((batch.hashes[word], ~batch.capital[word], inner[word], row_is_english[batch.rows[word]]))
+    hashes, *flags = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return (hashes, *flags)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def read_column(column: pa.ChunkedArray, side: Side, lexis: Lexis, with_surface:
 
     readings = list(parallel(work, groups(column)))
     return Reading(
-        join_words(_with_distinct_segments([reading.words for reading in readings])),
+        join_words([reading.words for reading in readings]),
         [_join([reading.found[i] for reading in readings]) for i in range(len(families_of(side)))],
         np.concatenate([reading.surface for reading in readings if reading.surface is not None])
         if with_surface
@@ -184,10 +186,6 @@ def _located(stream: Words, batch: TextBatch, first: int) -> Words:
         (stream.starts - base).astype(np.int32),
         (stream.ends - base).astype(np.int32),
     )
-
-
-def _with_distinct_segments(parts: Sequence[Words]) -> list[Words]:
-    return [*parts]
 
 
 def _join(parts: Sequence[Occurrences]) -> Occurrences:
@@ -280,8 +278,8 @@ def _learn_topics(column: pa.ChunkedArray, stream: Words, grams: Grams, seed: in
 
 def clean(text: str) -> str:
     """Show untrusted text on one line: white space collapsed, unprintable characters dropped, lower case."""
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.lower().split())
+    flat = " ".join(text.lower().split())
+    return flat if flat.isprintable() else "".join(c if c.isprintable() else " " for c in flat)
 
 
 def _show_grams(column: pa.ChunkedArray, stream: Words, grams: Grams, chosen: NDArray[np.int64]) -> list[str]:

@@ -28,10 +28,14 @@ class HashTable:
     def build(cls, hashes: NDArray[np.uint64], values: NDArray[np.int32]) -> HashTable:
         """Make the table from (hash, value) pairs; a hash may have several values."""
         order = np.lexsort((values, hashes))
-        keys, first = np.unique(hashes[order], return_index=True)
+        ordered, values = hashes[order], values[order]
+        fresh = np.ones(len(order), np.bool_)
+        fresh[1:] = (ordered[1:] != ordered[:-1]) | (values[1:] != values[:-1])
+        ordered, values = ordered[fresh], values[fresh]
+        keys, first = np.unique(ordered, return_index=True)
         sieve = np.zeros(1 << _SIEVE_BITS, np.bool_)
         sieve[_low(keys)] = True
-        return cls(keys, np.append(first, len(values)).astype(np.int64), values[order].astype(np.int32), sieve)
+        return cls(keys, np.append(first, len(values)).astype(np.int64), values.astype(np.int32), sieve)
 
     @classmethod
     def from_sets(cls, sets: Iterable[NDArray[np.uint64]]) -> HashTable:
@@ -61,6 +65,14 @@ class HashTable:
         found = np.zeros(len(hashes), np.bool_)
         found[self.find(hashes)[0]] = True
         return found
+
+
+def sorted_unique(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Distinct values, ascending. ``np.unique`` hashes integers first, ten times slower on millions of them."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
 
 
 def _low(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:

@@ -31,7 +31,7 @@ from undertow.attributes.fit import (
     read_column,
     response_types,
 )
-from undertow.attributes.hashtable import HashTable
+from undertow.attributes.hashtable import HashTable, sorted_unique
 from undertow.attributes.mine import least_rows, sample_rows
 from undertow.attributes.streams import find_grams, names, words
 from undertow.attributes.surface import surface, surface_names
@@ -178,7 +178,7 @@ def _incidence(model: SideModel, lexis: Lexis, strings: pa.Array) -> sparse.csr_
     for first, batch in parts:
         row, column = _mined(model, lexis, batch)
         pairs.append((row.astype(np.int64) + first) * len(model.entries) + column)
-    distinct = np.unique(np.concatenate(pairs))
+    distinct = sorted_unique(np.concatenate(pairs))
     row, column = np.divmod(distinct, len(model.entries))
     pointer = np.searchsorted(row, np.arange(len(strings) + 1))
     return sparse.csr_matrix(

@@ -8,13 +8,14 @@ explains, in one response type. N-grams that stand in exactly the same rows are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
+from undertow.attributes.hashtable import sorted_unique
 from undertow.attributes.streams import MAX_GRAM, Occurrences, Words, gram_hashes
 
 MIN_Z = 4.0
@@ -23,6 +24,8 @@ PER_SOURCE, PER_TYPE = 150, 120
 """N-grams kept for one source and for one response type."""
 MAX_SHARE = 0.5
 """N-grams in more of the rows say nothing."""
+PRIOR = 0.1
+"""Weight of the corpus in the Dirichlet prior of the log-odds."""
 BLOCK = 50_000
 """N-grams whose group counts are dense at once."""
 
@@ -51,7 +54,7 @@ def encode(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.ui
 
 
 def _row_counts(rows: NDArray[np.int64], ids: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    pairs = np.unique(ids * (int(rows.max(initial=0)) + 1) + rows)
+    pairs = sorted_unique(ids * (int(rows.max(initial=0)) + 1) + rows)
     return np.bincount(pairs // (int(rows.max(initial=0)) + 1), minlength=width)
 
 
@@ -132,7 +135,7 @@ def _incidence(
     order: int,
     least: int,
 ) -> Grams:
-    pairs = np.unique(ids * n + stream.rows[at])
+    pairs = sorted_unique(ids * n + stream.rows[at])
     gram, row = np.divmod(pairs, n)
     counts = np.bincount(gram, minlength=len(distinct))
     chosen = (counts >= least) & ((counts <= max(least, MAX_SHARE * n)))
@@ -182,7 +185,9 @@ def select_grams(
     best = np.full(len(kept), -np.inf)
     if width > 1:
         for source in range(width):
-            _keep_best(best, _source_z(by_source[:, source], totals), by_source[:, source] >= least, PER_SOURCE)
+            some = np.flatnonzero(by_source[:, source] >= least)
+            z = _source_z(by_source[some, source], totals[some], int((sources == source).sum()), n)
+            _keep_best(best, some, z, PER_SOURCE)
     dense = types.astype(np.float32).toarray()
     base = (one_hot.T @ dense) / np.maximum(np.asarray(one_hot.sum(axis=0)).ravel()[:, None], 1)
     for start in range(0, dense.shape[1], 32):
@@ -190,26 +195,26 @@ def select_grams(
         hits = np.vstack([rows[i : i + BLOCK] @ dense[:, part] for i in range(0, len(kept), BLOCK)])
         expected = by_source @ base[:, part]
         for column in range(hits.shape[1]):
-            z = type_z(hits[:, column], expected[:, column], totals)
-            _keep_best(best, z, hits[:, column] >= least, PER_TYPE)
+            some = np.flatnonzero((hits[:, column] >= least) & (hits[:, column] > expected[:, column]))
+            z = type_z(hits[some, column], expected[some, column], totals[some])
+            _keep_best(best, some, z, PER_TYPE)
     chosen = np.flatnonzero(np.isfinite(best))
     chosen = chosen[np.lexsort((chosen, -best[chosen]))][:cap]
     return kept[np.sort(chosen)]
 
 
-def _keep_best(
-    best: NDArray[np.float64], z: NDArray[np.float64], allowed: NDArray[np.bool_], cap: int
-) -> None:
-    at = np.flatnonzero(allowed & (z >= MIN_Z))
-    at = at[np.lexsort((at, -z[at]))][:cap]
-    best[at] = np.maximum(best[at], z[at])
+def _keep_best(best: NDArray[np.float64], at: NDArray[np.int64], z: NDArray[np.float64], cap: int) -> None:
+    order = np.lexsort((at, -z))[:cap]
+    order = order[z[order] >= MIN_Z]
+    best[at[order]] = np.maximum(best[at[order]], z[order])
 
 
-def _source_z(inside: NDArray[np.float32], totals: NDArray[np.float32]) -> NDArray[np.float64]:
+def _source_z(inside: NDArray[np.float32], totals: NDArray[np.float32], rows: int, n: int) -> NDArray[np.float64]:
+    """Dirichlet log-odds z of n-grams in one source of ``rows`` of the n rows; counts are of rows."""
     from undertow.stats.enrichment import log_odds_dirichlet
 
-    counts = inside.astype(np.float64)
-    return np.asarray(log_odds_dirichlet(counts, totals - counts, totals.astype(np.float64)), np.float64)
+    counts, prior = inside.astype(np.float64), PRIOR * totals.astype(np.float64)
+    return log_odds_dirichlet(counts, totals - counts, prior, (float(rows), float(n - rows)), PRIOR * n)
 
 
 def type_z(
@@ -241,7 +246,8 @@ def sample_rows(n: int, cap: int, groups: NDArray[np.int64], rng: np.random.Gene
 
 
 def join_words(parts: Sequence[Words]) -> Words:
-    """Concatenate the words of several batches; rows and segments must already differ."""
-    return Words(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in Words.__dataclass_fields__)
-    )
+    """Concatenate the words of several batches, whose rows already differ; segments are renumbered."""
+    sizes = [int(part.segments.max(initial=-1)) + 1 for part in parts]
+    shifts = np.cumsum([0, *sizes[:-1]])
+    parts = [replace(part, segments=part.segments + np.int32(by)) for part, by in zip(parts, shifts, strict=True)]
+    return Words(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Words)))

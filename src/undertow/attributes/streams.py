@@ -100,20 +100,27 @@ def find_grams(stream: Words, table: HashTable) -> tuple[NDArray[np.int32], NDAr
     return np.concatenate(rows), np.concatenate(values)
 
 
-def names(batch: TextBatch, lowercase: HashTable) -> NDArray[np.bool_]:
-    """Which tokens are parts of names: capitalised where nothing else asks for a capital.
-
-    At the start of a sentence a word counts as a name unless the corpus knows it in lower case.
-    """
+def capitals(batch: TextBatch) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Numbers of the capitalised words, and which of them begin a sentence, a line or a quotation."""
     found = (batch.kinds == LETTER) & batch.capital & (batch.ends - batch.starts > 1)
-    found[found] = batch.codes[np.minimum(batch.starts[found] + 1, len(batch.codes) - 1)] != ord("'")
+    found[found] = batch.codes[batch.starts[found] + 1] != ord("'")
     at = np.flatnonzero(found)
     first = np.ones(len(at), np.bool_)
     inner = at > 0
     before = at[inner] - 1
-    same_line = batch.lines[before] == batch.lines[at[inner]]
     marks = (batch.kinds[before] == PUNCT) & ~np.isin(batch.codes[batch.starts[before]], _PLAIN_MARKS)
-    first[inner] = ~same_line | marks
+    first[inner] = (batch.lines[before] != batch.lines[at[inner]]) | marks
+    return at, first
+
+
+def names(batch: TextBatch, lowercase: HashTable) -> NDArray[np.bool_]:
+    """Which tokens are parts of names: capitalised where nothing else asks for a capital.
+
+    At the start of a sentence a word counts as a name unless ``lowercase`` has it as an ordinary word.
+    """
+    at, first = capitals(batch)
+    found = np.zeros(len(batch.kinds), np.bool_)
+    found[at] = True
     found[at[first]] = ~lowercase.contains(batch.hashes[at[first]])
     return found
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from undertow.attributes.hashtable import HashTable
 from undertow.attributes.language import language_columns
-from undertow.attributes.lexicons import LEXICONS, Lexicon
+from undertow.attributes.lexicons import LEXICONS
 from undertow.attributes.patterns import PATTERNS, WINDOW, Pattern
 from undertow.attributes.streams import MAX_GRAM, Words, find_grams, gram_hashes, words
 from undertow.attributes.text import (
@@ -121,23 +121,28 @@ def pattern_columns(strings: pa.Array, side: Side, flags: NDArray[np.uint64]) ->
     ]
 
 
-def _phrase_hash(phrase: str) -> np.uint64:
-    stream = words(analyse(as_strings([phrase]).chunk(0)))
+def phrase_hashes(phrases: Sequence[str]) -> NDArray[np.uint64]:
+    """Hashes of phrases of one to four words, as :func:`~undertow.attributes.streams.find_grams` meets them."""
+    stream = words(analyse(as_strings(phrases).chunk(0)))
+    sizes = np.bincount(stream.rows, minlength=len(phrases))
+    if not ((sizes >= 1) & (sizes <= MAX_GRAM)).all():
+        wrong = phrases[int(np.flatnonzero((sizes < 1) | (sizes > MAX_GRAM))[0])]
+        raise ValueError(f"a phrase has one to four words: {wrong!r}")
+    first = np.cumsum(sizes) - sizes
+    out = stream.hashes[first]
     grams = stream.hashes
-    for order in range(2, len(stream.hashes) + 1):
+    for order in range(2, MAX_GRAM + 1):
         grams, _ = gram_hashes(stream, order, grams)
-    if not 1 <= len(stream.hashes) <= MAX_GRAM:
-        raise ValueError(f"a lexicon phrase has one to four words: {phrase!r}")
-    return np.uint64(grams[0])
-
-
-def _phrases(lexicon: Lexicon) -> NDArray[np.uint64]:
-    return np.unique([_phrase_hash(phrase.strip()) for phrase in lexicon.phrases.split(",")])
+        out[sizes == order] = grams[first[sizes == order]]
+    return out
 
 
 @lru_cache(maxsize=1)
 def _lexicon_table() -> HashTable:
-    return HashTable.from_sets(_phrases(lexicon) for lexicon in LEXICONS)
+    phrases = [[phrase.strip() for phrase in lexicon.phrases.split(",")] for lexicon in LEXICONS]
+    hashes = phrase_hashes([phrase for group in phrases for phrase in group])
+    sizes = [len(group) for group in phrases]
+    return HashTable.from_sets([np.sort(part) for part in np.split(hashes, np.cumsum(sizes)[:-1])])
 
 
 def _lexicon_columns(batch: TextBatch, side: Side, stream: Words, sizes: NDArray[np.int64]) -> Columns:

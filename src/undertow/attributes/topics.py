@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from undertow.attributes.cluster import assign, spherical_kmeans
-from undertow.attributes.hashtable import HashTable
+from undertow.attributes.hashtable import HashTable, sorted_unique
 from undertow.attributes.streams import Words
 
 RANK = 48
@@ -42,7 +42,7 @@ class Topics:
             return np.full(n, -1, np.int64)
         table = HashTable.build(self.terms, np.arange(len(self.terms), dtype=np.int32))
         at, term = table.find(stream.hashes)
-        pairs = np.unique(stream.rows[at].astype(np.int64) * len(self.terms) + term)
+        pairs = sorted_unique(stream.rows[at].astype(np.int64) * len(self.terms) + term)
         row, column = np.divmod(pairs, len(self.terms))
         tfidf = sparse.csr_matrix((self.idf[column], (row, column)), shape=(n, len(self.terms)))
         projected, full = _unit(tfidf @ self.components)
@@ -66,14 +66,24 @@ def _unit(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np
 
 
 def _range_finder(matrix: sparse.csr_matrix, rank: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Leading right singular vectors by randomised subspace iteration (Halko et al. 2011, alg. 4.4)."""
+    """Leading right singular vectors by randomised subspace iteration (Halko et al. 2011, alg. 4.4).
+
+    Bases are made orthonormal through their small Gram matrix in double precision: as good here as a QR
+    factorisation and many times faster.
+    """
     basis = rng.standard_normal((matrix.shape[1], rank + 8)).astype(np.float32)
     transposed = matrix.T.tocsr()
     for _ in range(3):
-        basis, _ = np.linalg.qr(transposed @ (matrix @ basis))
+        basis = _orthonormal(transposed @ (matrix @ basis))
     small = (matrix @ basis).astype(np.float64)
     _, _, rotation = np.linalg.svd(small.T @ small)
     return np.ascontiguousarray(basis @ rotation.T[:, :rank], np.float32)
+
+
+def _orthonormal(basis: NDArray[np.float32]) -> NDArray[np.float32]:
+    values, vectors = np.linalg.eigh((basis.T @ basis).astype(np.float64))
+    scale = 1 / np.sqrt(np.maximum(values, 1e-6 * values[-1]))
+    return np.ascontiguousarray(basis @ (vectors * scale), np.float32)
 
 
 def fit_topics(
