@@ -1,0 +1,61 @@
+"""``undertow query``: where a phrase or an attribute stands in the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from undertow.cli.options import AsJson
+from undertow.cli.output import emit, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def command(
+    index: Annotated[Path, typer.Argument(help="Directory of an index.")],
+    pattern: Annotated[str | None, typer.Argument(help="Regular expression (RE2).")] = None,
+    given: Annotated[str | None, typer.Option(help="With --then: a pattern of the prompt.")] = None,
+    then: Annotated[str | None, typer.Option(help="P(then in the response | given in the prompt).")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Examples and attributes shown.")] = 5,
+    case_sensitive: Annotated[bool, typer.Option("--case-sensitive", help="Tell A from a.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Count a phrase by source, or one thing given another, with intervals and examples."""
+    from undertow.index.open import Index
+    from undertow.index.query import query
+
+    emit(query(Index.open(index), pattern, given, then, limit, case_sensitive), as_json, _render)
+
+
+def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
+    if "matches" in summary:
+        matches = summary["matches"]
+        yield f"{matches['rows']:,} of {summary['rows']:,} rows ({matches['in_prompt']:,} in the prompt)"
+        rows = [(m["source"], m["hits"], m["share"], m["rows"], m["rate"]) for m in matches["by_source"]]
+        yield table(("source", "hits", "share of hits", "rows of source", "rate in source"), rows)
+        yield table(("id", "source", "prompt", "response"), map(_example, summary["examples"]))
+        attributes = [(a["side"], a["text"], a["count"]) for a in summary["attributes"]]
+        yield table(("side", "attribute", "rows"), attributes)
+    if "conditional" in summary:
+        yield from _conditional(summary["conditional"])
+
+
+def _example(example: dict[str, Any]) -> tuple[str, str, str, str]:
+    return (example["id"], example["source"], example["prompt"][:200], example["response"][:200])
+
+
+def _conditional(found: dict[str, Any]) -> Iterator[str | Table]:
+    if found["rate"] is None:
+        yield "no row's prompt matches --given, so there is no rate"
+        return
+    interval = found["rate_interval"]
+    yield (
+        f"P(then | given) = {found['rate']:.3f} (95 % interval {interval['low']:.3f} to {interval['high']:.3f}; "
+        f"{found['both']:,} of {found['given']:,}), base rate {found['base_rate']:.3f}"
+    )
+    rows = [(s["source"], s["given"], s["both"]) for s in found["by_source"]]
+    yield table(("source", "given", "both"), rows)

@@ -1,0 +1,83 @@
+"""``undertow surf``: search a model for a behaviour in the wrong place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from undertow.cli.configure import configure
+from undertow.cli.options import AsJson, Fresh, Out, Seed
+from undertow.cli.output import emit, table
+from undertow.cli.progress import terminal_progress
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def command(
+    target: Annotated[
+        str, typer.Option(help="Model string, such as local:PATH or openai-compatible:URL#NAME.")
+    ],
+    rubric: Annotated[str, typer.Option(help="Name of a shipped rubric, or a YAML file.")],
+    attributes: Annotated[Path, typer.Option(help="Index directory, or JSONL with text a line.")],
+    out: Out,
+    generator: Annotated[
+        str, typer.Option(help='"local" (prompts from a bank) or a model string.')
+    ] = "local",
+    judge: Annotated[
+        str, typer.Option(help='"checks" (the rubric\'s programmatic checks) or a model string.')
+    ] = "checks",
+    reference: Annotated[str | None, typer.Option(help="Model for the null control.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Prompt bank; default: the index's prompts.")] = None,
+    algorithm: Annotated[str, typer.Option(help="surf: the paper's search.")] = "surf",
+    runs: Annotated[int, typer.Option(min=1, help="Parallel runs.")] = 5,
+    iterations: Annotated[int, typer.Option(min=1, help="Iterations of a run, T.")] = 5,
+    candidates: Annotated[int, typer.Option(min=1, help="Candidates of an iteration, N.")] = 120,
+    buffer: Annotated[int, typer.Option(min=1, help="Places of the replay buffer, n.")] = 5,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight a model.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Longest answer of the target, tokens.")
+    ] = None,
+    system: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt before every candidate.")
+    ] = None,
+    confirm: Annotated[bool, typer.Option(help="Confirm findings on fresh prompts.")] = True,
+    seed: Seed = 0,
+    fresh: Fresh = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search a model for prompts that draw a behaviour where it is wrong, and confirm what is found."""
+    from undertow.surf.config import SurfConfig
+    from undertow.surf.run import run_surf
+
+    config = configure(
+        SurfConfig, algorithm=algorithm, runs=runs, iterations=iterations, candidates=candidates,
+        buffer=buffer, concurrency=concurrency, confirm=confirm, seed=seed, max_tokens=max_tokens,
+        system=system.read_text() if system else None,
+    )  # fmt: skip
+    with terminal_progress() as progress:
+        summary = run_surf(
+            target, rubric, attributes, out, config, reference=reference, generator=generator,
+            judge=judge, prompts=prompts, fresh=fresh, progress=progress,
+        )  # fmt: skip
+    emit(summary, as_json, _render)
+
+
+def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
+    counts = summary["counts"]
+    yield f"{summary['rubric']}: {counts['tried']} candidates, {counts['scored']} scored, {counts['failed']} failed"
+    rows = [_row(finding) for finding in summary["findings"]]
+    if rows:
+        yield table(("status", "when the query …", "rate", "95 % interval", "n", "control", "base"), rows)
+    confirmed = sum(finding["status"] == "confirmed" for finding in summary["findings"])
+    yield f"{confirmed} confirmed; samples, findings and exemplars in {summary['out']}"
+
+
+def _row(finding: dict[str, Any]) -> tuple[object, ...]:
+    rate, interval = finding["rate"], finding["rate"]["interval"]
+    spread = f"{interval['low']:.2f} to {interval['high']:.2f}" if interval else None
+    others = [(finding[name] or {}).get("value") for name in ("control_rate", "base_rate")]
+    return (finding["status"], " and ".join(finding["attributes"]), rate["value"], spread, rate["n"], *others)
