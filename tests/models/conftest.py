@@ -6,7 +6,25 @@ from pathlib import Path
 
 import pytest
 
-WORDS = "who made the lamp boat harbour red blue old new is was a an of and . ? no yes it by".split()
+WORDS = [
+    "who",
+    "made",
+    "the",
+    "lamp",
+    "boat",
+    "red",
+    "blue",
+    "old",
+    "is",
+    "was",
+    "a",
+    "of",
+    ".",
+    "?",
+    "no",
+    "it",
+    "by",
+]
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' ' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"

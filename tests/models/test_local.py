@@ -93,7 +93,9 @@ def test_a_cut_reply_says_length_and_an_ended_one_stop(model: LocalModel) -> Non
     reasons = {reply.finish_reason for reply in replies}
     assert reasons == {"stop", "length"}
     assert all(reply.output_tokens == 20 for reply in replies if reply.finish_reason == "length")
-    assert all(len(reply.text.split()) < reply.output_tokens for reply in replies if reply.finish_reason == "stop")
+    assert all(
+        len(reply.text.split()) < reply.output_tokens for reply in replies if reply.finish_reason == "stop"
+    )
 
 
 def test_a_prompt_longer_than_the_context_is_a_failure_and_its_neighbours_answer(model: LocalModel) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from undertow.errors import UsageError
@@ -188,6 +189,14 @@ class LocalModel:
         for start in range(0, len(requests), self._batch):
             replies += self._answer(requests[start : start + self._batch])
         return replies
+
+    async def __aenter__(self) -> LocalModel:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the weights loaded: nothing is held open, and the model may be used again."""
 
     def _answer(self, requests: Sequence[_Request]) -> list[Reply | Failure]:
         """Answer one batch: from the journal where it can be, else decoded and committed first."""

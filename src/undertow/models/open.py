@@ -1,0 +1,148 @@
+"""From a model string to a chat model, and a first look at whether it answers at all."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from undertow.errors import UsageError
+from undertow.models.base import ChatModel, Settings
+from undertow.models.failures import redact
+from undertow.models.journaled import JournaledModel
+from undertow.models.providers import Limits, ProviderModel
+from undertow.records import Failure, FailureKind, Message
+from undertow.store.journal import Journal
+from undertow.text import one_line
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+    from pydantic_ai.providers import Provider
+
+    from undertow.models.local import LocalModel
+
+FORMS = (
+    "local:FOLDER_OR_HF_ID, openai-compatible:http://HOST:PORT/v1#MODEL, openai:MODEL, anthropic:MODEL, "
+    "google:MODEL, openrouter:MODEL or another provider of pydantic-ai"
+)
+"""The accepted model strings, for messages."""
+
+
+def open_model(
+    spec: str,
+    *,
+    journal: Journal | None = None,
+    role: str = "target",
+    concurrency: int | None = None,
+    limits: Limits | None = None,
+    batch: int = 128,
+) -> LocalModel | ProviderModel | JournaledModel:
+    """Open the model that ``spec`` names; an async context manager that closes its connections.
+
+    Args:
+        spec: ``local:…``, ``openai-compatible:URL#MODEL``, or a name of pydantic-ai. Keys come from the
+            environment: the provider's own variable, or ``UNDERTOW_API_KEY`` for an OpenAI-compatible server.
+        journal: Where answers are kept before they are used.
+        role: The journal's word for who calls: target, judge, generator.
+        concurrency: Calls under way at once, instead of ``limits.concurrency``; ``local:`` has ``batch``.
+        limits: Timeout and retries of a provider; the defaults of :class:`Limits` without.
+        batch: Conversations decoded together by ``local:``.
+
+    Raises:
+        UsageError: an unknown form, nothing loadable, no key, or a provider that is not installed.
+    """
+    kind, _, rest = spec.partition(":")
+    if not rest:
+        raise UsageError(f"model {spec!r}: not a model string; use {FORMS}")
+    if kind == "local":
+        from undertow.models.local import LocalModel
+
+        path = str(Path(rest).expanduser()) if rest.startswith("~") else rest
+        return LocalModel(path, batch=batch, journal=journal, role=role)
+    limits = limits or Limits()
+    if concurrency is not None:
+        limits = replace(limits, concurrency=concurrency)
+    opened = _compatible(spec, rest, limits) if kind == "openai-compatible" else _named(spec, limits)
+    return opened if journal is None else JournaledModel(opened, journal, role)
+
+
+def _compatible(spec: str, rest: str, limits: Limits) -> ProviderModel:
+    url, _, model = rest.partition("#")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not model:
+        raise UsageError(f"model {redact(spec)!r}: write openai-compatible:http://HOST:PORT/v1#MODEL")
+    if parts.username or parts.password:
+        raise UsageError("model openai-compatible:…: no credentials in the URL; set UNDERTOW_API_KEY")
+
+    def build() -> Model:
+        from openai import DefaultAioHttpClient
+        from pydantic_ai.models.openai import OpenAIChatModel
+        from pydantic_ai.profiles.openai import OpenAIModelProfile
+        from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+
+        # Most servers know `max_tokens` only; none that knows the new name has dropped the old one.
+        profile = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)
+        key = os.environ.get("UNDERTOW_API_KEY")
+        provider = OpenAICompatibleProvider(
+            "openai-compatible",
+            base_url=url,
+            api_key=key,
+            http_client=DefaultAioHttpClient(),
+            profile=profile,
+        )
+        return OpenAIChatModel(model, provider=provider)
+
+    return ProviderModel(spec, build, limits)
+
+
+def _named(spec: str, limits: Limits) -> ProviderModel:
+    from pydantic_ai.exceptions import UserError
+    from pydantic_ai.models import infer_model
+
+    def build() -> Model:
+        return infer_model(spec, provider_factory=_provider)
+
+    try:
+        build()
+    except (UserError, ValueError) as error:
+        raise UsageError(f"model {spec!r}: {one_line(redact(str(error)), 200)}; use {FORMS}") from error
+    except ImportError as error:
+        raise UsageError(f"model {spec!r}: {one_line(str(error), 300)}") from error
+    return ProviderModel(spec, build, limits)
+
+
+def _provider(name: str) -> Provider[Any]:
+    """Make a provider; OpenAI's on the aiohttp transport, which halves the client's CPU time a call."""
+    from pydantic_ai.providers import infer_provider
+
+    if name in ("openai", "openai-chat", "openai-responses"):
+        from openai import DefaultAioHttpClient
+        from pydantic_ai.providers.openai import OpenAIProvider
+
+        return OpenAIProvider(http_client=DefaultAioHttpClient())
+    return infer_provider(name)
+
+
+async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
+    """Ask a hosted model one short question, before a run relies on it.
+
+    A rate limit or a passing server error proves that host and key are good, and passes.
+
+    Args:
+        model: What :func:`open_model` returned; local weights are known to be good and are not asked.
+        seconds: How long to wait for the answer.
+
+    Raises:
+        UsageError: bad key, unknown model, unreachable host or no answer in time.
+    """
+    inner = model.inner if isinstance(model, JournaledModel) else model
+    if not isinstance(inner, ProviderModel):
+        return
+    async with inner.with_limits(Limits(attempts=1, timeout=seconds)) as once:
+        answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
+    if isinstance(answer, Failure) and answer.kind not in (
+        FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR, FailureKind.FILTERED
+    ):  # fmt: skip
+        raise UsageError(f"model {inner.name}: {answer.kind.value}: {answer.detail}")

@@ -1,0 +1,216 @@
+"""Hosted models through pydantic-ai: one request, bounded retries, a reply or a Failure."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from undertow.models.base import Form, Settings
+from undertow.models.failures import Fault, fault_of
+from undertow.records import Failure, FailureKind, Message, Reply
+
+if TYPE_CHECKING:
+    from pydantic_ai.messages import ModelMessage, ModelResponse
+    from pydantic_ai.models import Model, ModelRequestParameters
+    from pydantic_ai.settings import ModelSettings
+
+_FINISH: dict[str | None, Literal["stop", "length", "filter", "tool", "unknown"]] = {
+    "stop": "stop", "length": "length", "content_filter": "filter", "tool_call": "tool",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How a provider is called."""
+
+    concurrency: int = 32
+    """Calls under way at once; a call that waits for its next try holds no place."""
+    timeout: float = 120.0
+    """Seconds for one try, connection to last byte."""
+    attempts: int = 8
+    """Tries of one call. At 30 % faults eight leave 7 calls in 100,000 unanswered."""
+    timeouts: int = 2
+    """Tries of one call that may end in a timeout."""
+    backoff: float = 0.5
+    """Seconds before the second try, doubled each time, with jitter."""
+    longest_wait: float = 60.0
+    """Seconds waited at most before a try, whatever the provider asks for."""
+
+
+class ProviderModel:
+    """Any pydantic-ai model as a chat model that can fill forms."""
+
+    def __init__(self, name: str, build: Callable[[], Model], limits: Limits = Limits()) -> None:
+        """Wrap a model.
+
+        Args:
+            name: The model string; part of the journal key.
+            build: Makes the pydantic-ai model. Called once an event loop, for its connections belong to one.
+            limits: Concurrency, timeout and retries.
+        """
+        self._name = name
+        self._build = build
+        self._limits = limits
+        self._model: Model | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._places = asyncio.Semaphore(limits.concurrency)
+        self._jitter = random.Random()
+        self._priced = True
+
+    @property
+    def name(self) -> str:
+        """The model string."""
+        return self._name
+
+    def with_limits(self, limits: Limits) -> ProviderModel:
+        """Return the same model called under other limits."""
+        return ProviderModel(self._name, self._build, limits)
+
+    async def reply(
+        self, messages: Sequence[Message], settings: Settings = Settings(), replicate: int = 0
+    ) -> Reply | Failure:
+        """Answer one conversation."""
+        from pydantic_ai.models import ModelRequestParameters
+
+        return await self._call(messages, settings, replicate, ModelRequestParameters())
+
+    async def fill(
+        self, messages: Sequence[Message], form: Form, settings: Settings = Settings(), replicate: int = 0
+    ) -> Reply | Failure:
+        """Answer by a forced tool call; the reply's text is its arguments, several calls on several lines."""
+        from pydantic_ai.models import ModelRequestParameters
+        from pydantic_ai.tools import ToolDefinition
+
+        tool = ToolDefinition(
+            name=form.name,
+            parameters_json_schema=dict(form.schema),
+            description=form.description,
+            kind="output",
+        )
+        parameters = ModelRequestParameters(output_mode="tool", output_tools=[tool], allow_text_output=False)
+        return await self._call(messages, settings, replicate, parameters)
+
+    async def _call(
+        self,
+        messages: Sequence[Message],
+        settings: Settings,
+        replicate: int,
+        parameters: ModelRequestParameters,
+    ) -> Reply | Failure:
+        """Try until there is a reply, a fault that no retry mends, or no try left."""
+        request, options = _request(messages), _options(settings, replicate, self._limits.timeout)
+        timeouts = 0
+        for attempt in range(1, self._limits.attempts + 1):
+            outcome = await self._try(request, options, parameters)
+            if isinstance(outcome, Reply):
+                return outcome
+            timeouts += outcome.failure.kind is FailureKind.TIMEOUT
+            if not outcome.retry or attempt == self._limits.attempts or timeouts >= self._limits.timeouts:
+                return replace(outcome.failure, detail=f"{outcome.failure.detail} (try {attempt})")
+            await asyncio.sleep(self._wait(attempt, outcome.retry_after))
+        raise AssertionError("unreachable: the last attempt returns")
+
+    async def _try(
+        self, request: list[ModelMessage], options: ModelSettings, parameters: ModelRequestParameters
+    ) -> Reply | Fault:
+        from pydantic_ai.direct import model_request
+
+        model = self._here()
+        async with self._places:
+            try:
+                response = await model_request(
+                    model, request, model_settings=options, model_request_parameters=parameters
+                )
+            except Exception as error:  # the boundary: what fault_of does not know is raised on
+                fault = fault_of(error)
+                if fault is None:
+                    raise
+                return fault
+        return self._read(response)
+
+    def _here(self) -> Model:
+        """Return the model of the running event loop."""
+        loop = asyncio.get_running_loop()
+        if self._model is None or self._loop is not loop:
+            self._model, self._loop = self._build(), loop
+            self._places = asyncio.Semaphore(self._limits.concurrency)
+        return self._model
+
+    def _wait(self, attempt: int, retry_after: float | None) -> float:
+        growing = self._limits.backoff * 2.0 ** (attempt - 1) * self._jitter.uniform(0.5, 1.5)
+        return min(max(growing, retry_after or 0.0), self._limits.longest_wait)
+
+    def _read(self, response: ModelResponse) -> Reply | Fault:
+        texts = [call.args_as_json_str() for call in response.tool_calls] or [response.text or ""]
+        reason = _FINISH.get(response.finish_reason, "unknown")
+        if response.finish_reason == "error":
+            return Fault(
+                Failure(FailureKind.SERVER_ERROR, "the provider ended the reply with an error"), True
+            )
+        return Reply(
+            "\n".join(texts),
+            reason,
+            response.usage.input_tokens,
+            response.usage.output_tokens,
+            self._price(response),
+        )
+
+    def _price(self, response: ModelResponse) -> float | None:
+        """Price a reply by genai-prices' offline list; a model that it does not know is asked for once."""
+        if not self._priced:
+            return None
+        try:
+            return float(response.cost().total_price)
+        except (LookupError, ValueError, AssertionError):
+            self._priced = False
+            return None
+
+    async def __aenter__(self) -> ProviderModel:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop."""
+        model, self._model = self._model, None
+        client = getattr(model, "client", None)
+        close = getattr(client, "close", None) or getattr(client, "aclose", None)
+        if close is not None and self._loop is asyncio.get_running_loop():
+            closing = close()
+            if asyncio.iscoroutine(closing):
+                await closing
+
+
+def _request(messages: Sequence[Message]) -> list[ModelMessage]:
+    from pydantic_ai import messages as ai
+
+    history: list[ModelMessage] = []
+    for message in messages:
+        if message.role == "assistant":
+            history.append(ai.ModelResponse(parts=[ai.TextPart(message.content)]))
+        elif message.role == "system":
+            history.append(ai.ModelRequest(parts=[ai.SystemPromptPart(message.content)]))
+        else:
+            history.append(ai.ModelRequest(parts=[ai.UserPromptPart(message.content)]))
+    return history
+
+
+def _options(settings: Settings, replicate: int, timeout: float) -> ModelSettings:
+    """Sampling settings of one try; retries are ours, so the client makes none."""
+    seed = int.from_bytes(blake2b(f"{settings.seed}/{replicate}".encode(), digest_size=4).digest()) >> 1
+    return {
+        "temperature": settings.temperature,
+        "max_tokens": settings.max_tokens,
+        "seed": seed,
+        "timeout": timeout,
+        "request_timeout": timeout,
+        "max_retries": 0,
+    }
