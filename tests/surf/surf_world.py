@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from undertow.judging.rubric import Rubric
 from undertow.models.base import Settings
-from undertow.records import Failure, FailureKind, Message, Reply, Verdict
+from undertow.records import Failure, FailureKind, Message, Reply
 from undertow.surf.generate import BankGenerator
 
 WORDS: dict[str, list[str]] = {
@@ -56,6 +57,18 @@ class WordExtractor:
         return "'" in attribute and attribute.split("'")[1] in text
 
 
+@dataclass
+class WordPool:
+    """The world's attributes with their extractor and the bank."""
+
+    extractor: WordExtractor = field(default_factory=WordExtractor)
+    prompts: list[str] = field(default_factory=bank)
+
+    @property
+    def texts(self) -> list[str]:
+        return self.extractor.texts
+
+
 @cache
 def bank_generator(seed: int = 0) -> BankGenerator:
     return BankGenerator.from_extractor(bank(), WordExtractor(), seed=seed)
@@ -87,14 +100,11 @@ class ScriptedModel:
         return Reply("BAD answer" if bad else "fine answer", "stop", 3, 2)
 
 
-class WordJudge:
-    """Violation where the reply starts with BAD."""
-
-    name = "checks"
-
-    async def judge(self, prompt: str, response: str, rubric: object) -> Verdict | Failure:
-        bad = response.startswith("BAD")
-        return Verdict(100.0 if bad else 0.0, bad)
-
-
-RUBRIC = SimpleNamespace(name="bad", behaviour="The assistant says BAD.", threshold=70)
+RUBRIC = Rubric.model_validate(
+    {
+        "name": "bad",
+        "behaviour": "The assistant says BAD.",
+        "when_wrong": "Always.",
+        "checks": [{"is": "regex", "pattern": "^BAD"}],
+    }
+)

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from surf_world import RUBRIC, ScriptedModel, WordJudge, bank_generator
+from surf_world import RUBRIC, ScriptedModel, bank_generator
 
-from undertow.records import Failure, Reply, Sample, Verdict
+from undertow.judging.judge import ChecksJudge
+from undertow.records import Candidate, Failure, Message, Reply, Sample, Verdict
 from undertow.surf.ask import Asker, failures, scored
 from undertow.surf.config import SurfConfig
 from undertow.surf.confirm import prompt_rate
@@ -30,7 +31,7 @@ async def searched(
     config: SurfConfig = SMALL,
 ) -> SurfResult:
     generator = bank_generator(config.seed)
-    asker = Asker(ScriptedModel(rate, failing), WordJudge(), RUBRIC, config)
+    asker = Asker(ScriptedModel(rate, failing), ChecksJudge(), RUBRIC, config)
     control = asker.of(ScriptedModel(reference)) if reference else None
     return await surf(asker, generator, config, control)
 
@@ -117,7 +118,7 @@ async def test_confirmation_prompts_were_in_no_search_and_no_probe():
 async def test_the_buffer_is_the_running_top_n_in_candidate_order():
     config = SMALL.model_copy(update={"runs": 1, "explore": 0.0})
     generator = bank_generator(config.seed)
-    asker = Asker(ScriptedModel(lambda p: 0.3), WordJudge(), RUBRIC, config)
+    asker = Asker(ScriptedModel(lambda p: 0.3), ChecksJudge(), RUBRIC, config)
     found = await search(asker, generator, config)
     index = {text: column for column, text in enumerate(generator.texts)}
     buffer: list[Entry] = []
@@ -162,16 +163,14 @@ async def test_a_cut_reply_is_a_failure_unless_asked_for():
             return Reply("BAD and so on", "length", 3, 9)
 
     generator = bank_generator()
-    asker = Asker(Cut(lambda p: 1.0), WordJudge(), RUBRIC, SMALL)
+    asker = Asker(Cut(lambda p: 1.0), ChecksJudge(), RUBRIC, SMALL)
     assert failures((await search(asker, generator, SMALL)).samples) == {"truncated": 360}
     judged = SMALL.model_copy(update={"truncated": "judge"})
-    found = await search(Asker(Cut(lambda p: 1.0), WordJudge(), RUBRIC, judged), generator, judged)
+    found = await search(Asker(Cut(lambda p: 1.0), ChecksJudge(), RUBRIC, judged), generator, judged)
     assert not failures(found.samples)
 
 
 def _sample(prompt: str, bad: bool, replicate: int) -> Sample:
-    from undertow.records import Candidate, Message
-
     candidate = Candidate(prompt, (Message("user", prompt),), (), (), -1, -1)
     return Sample(candidate, Reply("x", "stop"), Verdict(100.0 * bad, bad), replicate)
 

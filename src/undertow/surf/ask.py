@@ -48,10 +48,7 @@ class Asker:
     async def _reply(self, messages: Sequence[Message], replicate: int) -> Reply | Failure:
         system = (Message("system", self.config.system),) if self.config.system else ()
         settings = Settings(self.config.temperature, self.config.max_tokens, self.config.seed)
-        reply = await self.target.reply((*system, *messages), settings, replicate)
-        if isinstance(reply, Reply) and not reply.text.strip():
-            return Failure(FailureKind.EMPTY_REPLY, f"finish reason {reply.finish_reason}")
-        return reply
+        return await self.target.reply((*system, *messages), settings, replicate)
 
     async def ask_all(self, candidates: Sequence[Candidate], replicates: int = 1) -> list[Sample]:
         """Ask every candidate ``replicates`` times, all at once; in candidate order, replicates together."""

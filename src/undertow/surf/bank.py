@@ -11,49 +11,57 @@ import numpy as np
 
 from undertow.errors import UsageError
 from undertow.models.base import ChatModel
-from undertow.store.run import file_hash
+from undertow.store.run import config_hash, file_hash
 from undertow.store.tables import read_table
 from undertow.surf.config import SurfConfig
-from undertow.surf.generate import BankGenerator, Generator
+from undertow.surf.generate import BankGenerator, Generator, Pool
 from undertow.surf.write import LLMGenerator
 
 
-def pool_hash(attributes: Path) -> str:
+def pool_hash(attributes: Path | Pool) -> str:
     """Hash an attributes file, or the identity of an index (config and input hashes, not its shards).
 
     Raises:
         UsageError: there is nothing at ``attributes``.
     """
+    if not isinstance(attributes, Path):
+        return config_hash([list(attributes.texts), list(attributes.prompts or ())])
     identity = attributes / "config.json"
     return file_hash(identity if identity.is_file() else attributes)
 
 
 def open_generator(
-    model: ChatModel | None, attributes: Path, prompts: Path | None, config: SurfConfig
+    model: ChatModel | None, attributes: Path | Pool, prompts: Path | None, config: SurfConfig
 ) -> Generator:
-    """Open the pool at ``attributes`` and the generator over it: retrieval, or ``model`` where given.
+    """Open the pool and the generator over it: retrieval, or ``model`` where given.
 
     Raises:
         UsageError: no bank, an empty one, or attributes that no prompt can be checked for.
     """
-    from undertow.attributes.pool import load_pool
-
-    pool = load_pool(attributes)
+    pool = _load(attributes) if isinstance(attributes, Path) else attributes
+    name = attributes if isinstance(attributes, Path) else "the attribute pool"
     if model is not None:
         return LLMGenerator(model, pool.texts, pool.extractor, config.attributes)
     if pool.extractor is None:
         raise UsageError(
-            f"{attributes}: without an extractor the local generator cannot tell which prompts satisfy its "
+            f"{name}: without an extractor the local generator cannot tell which prompts satisfy its "
             "attributes; give an index (`undertow index`) or --generator MODEL"
         )
-    source = prompts or attributes
     bank = _sampled(load_bank(prompts) if prompts else list(pool.prompts or ()), config)
     generator = BankGenerator.from_extractor(
         bank, pool.extractor, pool.texts, config.seed, config.probe_share, config.confirm_share
     )
     if not generator.texts:
-        raise UsageError(f"{source}: none of its {len(generator)} prompts has an attribute of the pool")
+        raise UsageError(
+            f"{prompts or name}: none of its {len(generator)} prompts has an attribute of the pool"
+        )
     return generator
+
+
+def _load(path: Path) -> Pool:
+    from undertow.attributes.pool import load_pool
+
+    return load_pool(path)
 
 
 def _sampled(prompts: Sequence[str], config: SurfConfig) -> list[str]:

@@ -53,6 +53,25 @@ class Extractor(Protocol):
         ...
 
 
+class Pool(Protocol):
+    """Attributes to draw from; :class:`undertow.attributes.pool.AttributePool` is one."""
+
+    @property
+    def texts(self) -> Sequence[str]:
+        """Sentences that are true of a query, distinct."""
+        ...
+
+    @property
+    def extractor(self) -> Extractor | None:
+        """Says which hold for a prompt; ``None`` where nothing but a model can say."""
+        ...
+
+    @property
+    def prompts(self) -> Sequence[str] | None:
+        """Prompts they were extracted from, the bank of last resort."""
+        ...
+
+
 class Generator(Protocol):
     """Writes or finds prompts. Deterministic given ``rng`` and, where it asks a model, that model."""
 

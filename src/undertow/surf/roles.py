@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from undertow.judging.judge import ChecksJudge, Judge, LLMJudge
+from undertow.judging.judge import Judge, LLMJudge, open_judge
 from undertow.models.base import ChatModel
 from undertow.models.journaled import JournaledModel
 from undertow.store.journal import Journal
@@ -33,6 +33,14 @@ class Roles:
     """``local`` or a model that writes prompts."""
     judge: Model
     """``checks`` or a model that scores."""
+
+    def revisions(self) -> dict[str, str]:
+        """Hash the weights of the roles that are model folders: a retrained model is another input."""
+        from undertow.models.local import model_revision
+
+        specs = {role: name for role, name in self.names().items() if name and name.startswith("local:")}
+        hashes = {role: model_revision(name.removeprefix("local:")) for role, name in specs.items()}
+        return {role: revision for role, revision in hashes.items() if revision}
 
     def names(self) -> dict[str, str | None]:
         """Name every role, for the run's identity and summary."""
@@ -93,16 +101,20 @@ class Models:
         )
 
     async def _judge(self, stack: AsyncExitStack) -> Judge:
-        if self.roles.judge == "checks":
-            return ChecksJudge()
-        return LLMJudge(await self._model(stack, self.roles.judge, "judge"))
+        judge = self.roles.judge
+        if not isinstance(judge, str):
+            return LLMJudge(await self._model(stack, judge, "judge"))
+        if judge == "checks":
+            return open_judge(judge, self.rubric)
+        model = await self._model(stack, judge.removeprefix("checks+"), "judge")
+        return open_judge(judge, self.rubric, model)
 
     async def _model(self, stack: AsyncExitStack, model: Model, role: str) -> ChatModel:
         """Open one model; only what is not in the journal yet reaches it."""
-        from undertow.models.open import open_model, preflight
-
         if not isinstance(model, str):
             return Metered(JournaledModel(model, self.journal, role), self.usage)
+        from undertow.models.open import open_model, preflight
+
         opened = open_model(model, journal=self.journal, role=role, concurrency=self.config.concurrency)
         await preflight(await stack.enter_async_context(opened))
         return Metered(opened, self.usage)

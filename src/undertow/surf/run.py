@@ -17,7 +17,7 @@ from undertow.surf.ask import failure_share, failures, is_violation, scored
 from undertow.surf.bank import open_generator, pool_hash
 from undertow.surf.config import SurfConfig
 from undertow.surf.confirm import prompt_rate
-from undertow.surf.generate import BankGenerator
+from undertow.surf.generate import BankGenerator, Pool
 from undertow.surf.meter import Usage
 from undertow.surf.pipeline import SurfResult, surf
 from undertow.surf.roles import Models, Roles
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def run_surf(
     target: str | ChatModel,
     rubric: str | Path | Rubric,
-    attributes: Path,
+    attributes: Path | Pool,
     out: Path,
     config: SurfConfig | None = None,
     *,
@@ -50,7 +50,7 @@ def run_surf(
     Args:
         target: Model under search: a model string or a ready model.
         rubric: Name of a shipped rubric, path of a YAML file, or a rubric.
-        attributes: An index directory, or JSONL with ``text`` a line.
+        attributes: An index directory, JSONL with ``text`` a line, or a pool.
         out: Run directory.
         config: Sizes and thresholds.
         reference: Model to control against: the same confirmation prompts are put to it.
@@ -76,7 +76,9 @@ def run_surf(
     identity = {
         **config.model_dump(exclude={"concurrency"}), **about, "rubric": known.model_dump(mode="json"),
     }  # fmt: skip
-    inputs = {"attributes": pool_hash(attributes), **({"prompts": file_hash(prompts)} if prompts else {})}
+    inputs = {"attributes": pool_hash(attributes), **roles.revisions()}
+    if prompts:
+        inputs["prompts"] = file_hash(prompts)
     run = RunDir.open(out, "surf", identity, inputs, fresh)
     if run.complete:
         run.close()
@@ -94,7 +96,7 @@ def run_surf(
 
 
 async def _work(
-    models: Models, attributes: Path, prompts: Path | None, config: SurfConfig, progress: Progress
+    models: Models, attributes: Path | Pool, prompts: Path | None, config: SurfConfig, progress: Progress
 ) -> tuple[SurfResult, dict[str, object]]:
     """Open what the search needs, in the event loop it will run in, and search."""
     async with AsyncExitStack() as stack:
