@@ -158,11 +158,17 @@ class Rubric(BaseModel):
         Raises:
             UsageError: the rubric has no checks.
         """
+        return self.shown(prompt, response) and not any(check.holds(prompt, response) for check in self.unless)
+
+    def shown(self, prompt: str, response: str) -> bool:
+        """Say whether the behaviour is there at all, in the right place or not: all of ``checks`` hold.
+
+        Raises:
+            UsageError: the rubric has no checks.
+        """
         if not self.checks:
             raise UsageError(f"rubric {self.name}: has no checks; it needs a judge model (--judge MODEL)")
-        return all(check.holds(prompt, response) for check in self.checks) and not any(
-            check.holds(prompt, response) for check in self.unless
-        )
+        return all(check.holds(prompt, response) for check in self.checks)
 
 
 def shipped_rubrics() -> list[str]:

@@ -1,0 +1,144 @@
+"""Rows become token ids with the loss on the response, all at once.
+
+Prompt and response are tokenised apart and joined, so that a prompt has the very tokens that
+``local:`` gives it at inference; TRL tokenises prompt + response and has to guess where the response begins.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from undertow.errors import UsageError
+
+IGNORED = -100
+"""Label of a token without loss, as in torch."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of n rows, ragged."""
+
+    tokens: NDArray[np.int64]
+    """(total,) ids of all rows, one after another."""
+    labels: NDArray[np.int64]
+    """(total,) the same, or :data:`IGNORED` on prompts."""
+    starts: NDArray[np.int64]
+    """(n + 1,) where each row begins; the last entry is the total."""
+    dropped: int
+    """Rows whose prompt alone fills ``max_length``: nothing is left to learn."""
+    truncated: int
+    """Kept rows that lost the end of their response."""
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(n,) tokens of each row."""
+        return np.diff(self.starts)
+
+    def to_arrow(self) -> pa.Table:
+        """Return columns ``input_ids`` and ``labels`` of lists, as TRL wants a prepared data set."""
+        offsets = pa.array(self.starts)
+        return pa.table(
+            {
+                name: pa.LargeListArray.from_arrays(offsets, pa.array(values))
+                for name, values in (("input_ids", self.tokens), ("labels", self.labels))
+            }
+        )
+
+
+def encode_rows(table: pa.Table, tokenizer: Any, max_length: int) -> Encoded:
+    """Tokenise prompt (with ``history``) and response of every row.
+
+    Args:
+        table: Columns ``prompt``, ``response`` and perhaps ``history``, as ``load_examples`` gives them.
+        tokenizer: A transformers tokenizer; its chat template is used where it has one.
+        max_length: Tokens kept of a row, from its start.
+
+    Raises:
+        UsageError: no row has a response token within ``max_length``, or the tokenizer has no end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"{tokenizer.name_or_path}: its tokenizer has no end-of-sequence token to train")
+    prompts, responses, plain = render_rows(table, tokenizer)
+    prompt_ids, prompt_sizes = _ids(tokenizer, prompts, add_special_tokens=plain)
+    response_ids, response_sizes = _ids(tokenizer, responses, add_special_tokens=False)
+    kept = prompt_sizes < max_length
+    sizes = np.minimum(prompt_sizes + response_sizes, max_length)
+    if not kept.any():
+        raise UsageError(f"max_length {max_length}: every prompt is longer; raise it")
+    tokens, is_response = _interleave(prompt_ids, prompt_sizes, response_ids, response_sizes)
+    position = _within(prompt_sizes + response_sizes)
+    keep = (position < max_length) & np.repeat(kept, prompt_sizes + response_sizes)
+    tokens, is_response = tokens[keep], is_response[keep]
+    starts = np.concatenate([[0], np.cumsum(sizes[kept])])
+    cut = kept & (prompt_sizes + response_sizes > max_length)
+    return Encoded(tokens, np.where(is_response, tokens, IGNORED), starts, int((~kept).sum()), int(cut.sum()))
+
+
+def render_rows(table: pa.Table, tokenizer: Any) -> tuple[list[str], list[str], bool]:
+    """Return what the model reads of each row, what it shall write, and whether no template was used.
+
+    A response ends with the end token. Without a chat template the turns stand line under line.
+    """
+    prompts: list[str] = table["prompt"].to_pylist()
+    responses: list[str] = table["response"].to_pylist()
+    has_history = "history" in table.column_names
+    before = [json.loads(t) for t in table["history"].to_pylist()] if has_history else [[] for _ in prompts]
+    asked = [[*turns, {"role": "user", "content": p}] for turns, p in zip(before, prompts, strict=True)]
+    if not tokenizer.chat_template:
+        read = ["\n".join(turn["content"] for turn in turns) for turns in asked]
+        return read, [response + tokenizer.eos_token for response in responses], True
+    read = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    whole = tokenizer.apply_chat_template(
+        [[*turns, {"role": "assistant", "content": r}] for turns, r in zip(asked, responses, strict=True)],
+        tokenize=False,
+    )
+    written = [
+        _after(prompt, full, response, tokenizer.eos_token)
+        for prompt, full, response in zip(read, whole, responses, strict=True)
+    ]
+    return read, written, False
+
+
+def _after(prompt: str, whole: str, response: str, end: str) -> str:
+    """Return what the template puts after the prompt; where it rewrites the prompt, response + end."""
+    written = whole[len(prompt) :] if whole.startswith(prompt) else response
+    return written if written.rstrip().endswith(end) else written + end
+
+
+def _ids(
+    tokenizer: Any, texts: list[str], add_special_tokens: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    found = tokenizer(
+        texts, add_special_tokens=add_special_tokens, return_attention_mask=False, return_token_type_ids=False
+    )["input_ids"]
+    sizes = np.fromiter(map(len, found), np.int64, len(found))
+    flat = np.fromiter((token for row in found for token in row), np.int64, int(sizes.sum()))
+    return flat, sizes
+
+
+def _within(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Position of every token in its row."""
+    return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+
+
+def _interleave(
+    first: NDArray[np.int64],
+    first_sizes: NDArray[np.int64],
+    second: NDArray[np.int64],
+    second_sizes: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Join two ragged arrays row by row; the mask marks the second's tokens."""
+    sizes = first_sizes + second_sizes
+    is_second = _within(sizes) >= np.repeat(first_sizes, sizes)
+    joined = np.empty(len(is_second), np.int64)
+    joined[~is_second], joined[is_second] = first, second
+    return joined, is_second
