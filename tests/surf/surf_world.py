@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -55,6 +56,26 @@ class WordExtractor:
         if "the word" in attribute:
             return attribute.split("'")[1] in text.split()
         return "'" in attribute and attribute.split("'")[1] in text
+
+
+class Writer:
+    """Writes a prompt that has the asked words, one opening and one topic; misses one word in ten."""
+
+    name = "writer"
+
+    async def reply(
+        self, messages: Sequence[Message], settings: Settings = Settings(), replicate: int = 0
+    ) -> Reply | Failure:
+        asked = json.loads(messages[-1].content.split("\n\n")[0])
+        variant = asked["variant"]
+        if "prompt" in asked:
+            return Reply(json.dumps({"prompt": f"{asked['prompt']} {variant % 97}"}), "stop", 5, 5)
+        phrases = [text.split("'")[1] for text in asked["satisfy"] if "'" in text]
+        kept = [phrase for phrase in phrases if unit(phrase, variant) > 0.1]
+        parts = [
+            next((w for w in words if w in kept), words[variant % len(words)]) for words in WORDS.values()
+        ]
+        return Reply(json.dumps({"prompt": " ".join([*filter(None, parts), str(variant)])}), "stop", 5, 5)
 
 
 @dataclass

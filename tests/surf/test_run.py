@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from surf_world import RUBRIC, ScriptedModel, WordPool
+from surf_world import RUBRIC, ScriptedModel, WordPool, Writer
 
 from undertow.errors import UsageError
 from undertow.records import Finding
@@ -175,6 +175,29 @@ def test_a_bank_is_jsonl_text_or_parquet(tmp_path: Path):
         assert load_bank(tmp_path / name) == ["a b", "c"]
 
 
+def test_a_model_can_write_the_prompts_instead(tmp_path: Path):
+    summary = go(tmp_path / "run", generator=Writer())
+    [finding] = [f for f in summary["findings"] if f["status"] == "confirmed"]
+    assert finding["attributes"] == ["The query contains 'when did'"]
+    assert finding["perturbed"]["n"] > 0
+    assert summary["usage"]["calls"] > summary["counts"]["tried"] * 2
+    prompts = read_table(tmp_path / "run" / "confirm_prompts.parquet")["prompt"].to_pylist()
+    assert not set(prompts) & set(read_table(tmp_path / "run" / "samples.parquet")["prompt"].to_pylist())
+
+
+def test_a_model_without_extractor_is_credited_with_what_was_asked(tmp_path: Path):
+    pool = WordPool()
+
+    class Bare:
+        texts = pool.texts
+        extractor = None
+        prompts = None
+
+    summary = run_surf(ScriptedModel(trigger), RUBRIC, Bare(), tmp_path / "run", SMALL, generator=Writer())
+    confirmed = [f["attributes"] for f in summary["findings"] if f["status"] == "confirmed"]
+    assert confirmed == [["The query contains 'when did'"]]
+
+
 def test_a_pool_without_extractor_needs_a_model(tmp_path: Path):
     class Bare:
         texts = ("The query is short",)
@@ -183,3 +206,12 @@ def test_a_pool_without_extractor_needs_a_model(tmp_path: Path):
 
     with pytest.raises(UsageError, match="--generator MODEL"):
         run_surf(ScriptedModel(trigger), RUBRIC, Bare(), tmp_path / "run", SMALL)
+    assert go(tmp_path / "run")["status"] == "complete"  # the directory is free for the mended command
+
+
+@pytest.mark.parametrize("target", ["nonsense", "local:/no/such/folder"])
+def test_an_unknown_target_is_one_line(tmp_path: Path, target: str):
+    with pytest.raises(UsageError) as caught:
+        run_surf(target, RUBRIC, WordPool(), tmp_path / "run", SMALL)
+    assert "\n" not in str(caught.value)
+    assert go(tmp_path / "run")["status"] == "complete"

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from undertow.errors import UsageError
 from undertow.progress import SILENT, Progress
 from undertow.records import Rate, Sample
 from undertow.store.journal import Journal
@@ -91,8 +92,21 @@ def run_surf(
         _save(run, result)
         summary = {**_summary(result, config), "usage": asdict(usage), **about, "rubric": known.name, **pool}
         return run.finish(_status(result, config), summary)
+    except UsageError:
+        _forget(run)
+        raise
     finally:
         run.close()
+
+
+def _forget(run: RunDir) -> None:
+    """Undo the start of a run that a wrong input ended, so that the mended command may start there."""
+    journal = run.file("journal.sqlite")
+    with Journal(journal) as paid:
+        keep = run.resumed or bool(paid.counts())
+    if not keep:
+        for file in (*run.path.glob(f"{journal.name}*"), run.file("config.json")):
+            file.unlink(missing_ok=True)
 
 
 async def _work(
