@@ -17,7 +17,10 @@ from undertow.errors import UndertowError
 from undertow.text import redact, safe_text
 from undertow.version import __version__
 
-VERBS: tuple[tuple[str, str], ...] = ()
+VERBS: tuple[tuple[str, str], ...] = tuple(
+    (verb, f"undertow.cli.{verb}")
+    for verb in ("demo", "index", "query", "surf", "trace", "fix", "train", "verify", "report")
+)
 """(verb, module) in the order of ``--help``. The module holds the function ``command``, or ``group``, a
 ``typer.Typer`` of sub-verbs. Modules import their heavy code inside the function."""
 

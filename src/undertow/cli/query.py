@@ -54,8 +54,8 @@ def _conditional(found: dict[str, Any]) -> Iterator[str | Table]:
         return
     interval = found["rate_interval"]
     yield (
-        f"P(then | given) = {found['rate']:.3f} (95 % interval {interval['low']:.3f} to {interval['high']:.3f}; "
-        f"{found['both']:,} of {found['given']:,}), base rate {found['base_rate']:.3f}"
+        f"P(then | given) = {found['rate']:.3f} "
+        f"(95 % interval {interval['low']:.3f} to {interval['high']:.3f}; {found['both']:,} of {found['given']:,}), base rate {found['base_rate']:.3f}"
     )
     rows = [(s["source"], s["given"], s["both"]) for s in found["by_source"]]
     yield table(("source", "given", "both"), rows)

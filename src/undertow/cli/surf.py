@@ -68,7 +68,8 @@ def command(
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     counts = summary["counts"]
-    yield f"{summary['rubric']}: {counts['tried']} candidates, {counts['scored']} scored, {counts['failed']} failed"
+    tried = f"{counts['tried']} candidates, {counts['scored']} scored, {counts['failed']} failed"
+    yield f"{summary['rubric']}: {tried}"
     rows = [_row(finding) for finding in summary["findings"]]
     if rows:
         yield table(("status", "when the query …", "rate", "95 % interval", "n", "control", "base"), rows)

@@ -29,7 +29,9 @@ def sft(
     data: Annotated[Path, typer.Option(help="Parquet or JSONL with prompt/response or messages.")],
     model: Annotated[str, typer.Option(help="Folder of save_pretrained, or a Hugging Face id.")],
     out: Out,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate; 2e-5 suits full weights of 1-8 B.")] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Peak learning rate; 2e-5 suits full weights of 1-8 B.")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
     batch: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Longest row, tokens.")] = None,
@@ -56,5 +58,6 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     if summary["reason"]:
         yield f"not a good run: {summary['reason']}"
     loss = summary["loss"]
-    yield f"{summary['steps']} steps on {summary['rows']} rows: loss {loss['before']:.3f} → {loss['after']:.3f}"
+    losses = f"loss {loss['before']:.3f} → {loss['after']:.3f}"
+    yield f"{summary['steps']} steps on {summary['rows']} rows: {losses}"
     yield f"largest change of a parameter {summary['moved']:.2g}; model in {summary['out']}"

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def filter_rows(data: Path, row_ids: Collection[str], out: Path, fresh: bool = False) -> dict[str, Any]:
     """Write ``data`` without the rows ``row_ids`` into the run directory ``out``.
 
-    The folder gets ``data.parquet`` and ``diff.json`` (row ids, rows before and after by source); the input is
-    not touched.
+    The folder gets ``data.parquet`` and ``diff.json`` (row ids, rows touched by source); the input is not
+    changed.
 
     Returns:
         the summary: ``rows`` before and after, ``touched`` by source.
@@ -29,7 +29,9 @@ def filter_rows(data: Path, row_ids: Collection[str], out: Path, fresh: bool = F
     """
     examples = load_examples(Path(data))
     ids = sorted(set(row_ids))
-    run = RunDir.open(Path(out), "fix", {"how": "filter", "rows": config_hash(ids)}, {"data": examples.hash}, fresh)
+    run = RunDir.open(
+        Path(out), "fix", {"how": "filter", "rows": config_hash(ids)}, {"data": examples.hash}, fresh
+    )
     try:
         if run.complete:
             return run.summary()
@@ -57,14 +59,21 @@ def _split(examples: ExampleTable, ids: list[str]) -> tuple[pa.Table, pa.Table]:
 
 def _by_source(table: pa.Table) -> dict[str, int]:
     counts = table["source"].value_counts().to_pylist()
-    return {each["values"]: each["counts"] for each in sorted(counts, key=lambda c: (-c["counts"], c["values"]))}
+    return {
+        each["values"]: each["counts"] for each in sorted(counts, key=lambda c: (-c["counts"], c["values"]))
+    }
 
 
 def _write(run: RunDir, kept: pa.Table, removed: pa.Table) -> dict[str, Any]:
     before = len(kept) + len(removed)
     rows = {"before": before, "after": len(kept), "removed": len(removed)}
     write_table(kept, run.file("data.parquet"))
-    diff = {"how": "filter", "rows": rows, "touched": _by_source(removed), "row_ids": removed["id"].to_pylist()}
+    diff = {
+        "how": "filter",
+        "rows": rows,
+        "touched": _by_source(removed),
+        "row_ids": removed["id"].to_pylist(),
+    }
     atomic_write_json(run.file("diff.json"), diff)
     return run.finish(
         "complete",

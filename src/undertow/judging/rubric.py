@@ -158,7 +158,8 @@ class Rubric(BaseModel):
         Raises:
             UsageError: the rubric has no checks.
         """
-        return self.shown(prompt, response) and not any(check.holds(prompt, response) for check in self.unless)
+        excused = any(check.holds(prompt, response) for check in self.unless)
+        return self.shown(prompt, response) and not excused
 
     def shown(self, prompt: str, response: str) -> bool:
         """Say whether the behaviour is there at all, in the right place or not: all of ``checks`` hold.
