@@ -54,7 +54,8 @@ def spherical_kmeans(
         max_points_per_centroid=max(256, -(-n // size)),
     )
     means.train(points, weights=None if weights is None else np.ascontiguousarray(weights, np.float32))
-    return means.centroids, assign(points, means.centroids)
+    centroids = np.asarray(means.centroids, np.float32)
+    return centroids, assign(points, centroids)
 
 
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -33,7 +33,7 @@ WORKERS = 2
 """Threads; NumPy and Arrow release the interpreter lock."""
 GROUP_CHARS = 4_000_000
 """Characters that regular expressions see at once, and one thread's unit of work."""
-MAX_PHRASES = {"query": 8000, "response": 4000}
+MAX_PHRASES = {"query": 7000, "response": 3500}
 """Most mined phrases of a side."""
 LEAST_SEEN = 5
 """Times a word must begin sentences, and stand nowhere else, to count as no name."""
@@ -79,7 +79,7 @@ class SideModel:
     """Topic model; topic i has the column ``m - k + i``."""
 
 
-def groups(column: pa.ChunkedArray) -> list[tuple[int, pa.Array]]:
+def groups(column: pa.Array) -> list[tuple[int, pa.Array]]:
     """Split a column into (first row, texts) units of work."""
     return list(chunks(column, GROUP_CHARS))
 
@@ -94,10 +94,10 @@ def parallel(work: Callable[[tuple[int, pa.Array]], T], units: Sequence[tuple[in
 
 def batches_of(strings: pa.Array) -> list[tuple[int, TextBatch]]:
     """Analyse some texts in cache-sized batches: (first row, batch)."""
-    return [(first, analyse(part)) for first, part in chunks(pa.chunked_array([strings]))]
+    return [(first, analyse(part)) for first, part in chunks(strings)]
 
 
-def learn_lexis(columns: Sequence[pa.ChunkedArray]) -> Lexis:
+def learn_lexis(columns: Sequence[pa.Array]) -> Lexis:
     """Count how words are written, and in rows of which language they stand."""
     parts = [part for column in columns for part in parallel(_lexis_part, groups(column))]
     if not parts:
@@ -121,7 +121,9 @@ def _lexis_part(unit: tuple[int, pa.Array]) -> tuple[NDArray[np.uint64], *tuple[
         at, first = capitals(batch)
         inner[at[~first]] = True
         row_is_english = languages(batch, *head_words(batch)) == 0
-        parts.append((batch.hashes[word], ~batch.capital[word], inner[word], row_is_english[batch.rows[word]]))
+        parts.append(
+            (batch.hashes[word], ~batch.capital[word], inner[word], row_is_english[batch.rows[word]])
+        )
     hashes, *flags = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return (hashes, *flags)
 
@@ -143,14 +145,16 @@ def families_of(side: Side) -> list[Family]:
     return [family for family in FAMILIES if side in family.sides]
 
 
-def read_column(column: pa.ChunkedArray, side: Side, lexis: Lexis, with_surface: bool) -> Reading:
+def read_column(column: pa.Array, side: Side, lexis: Lexis, with_surface: bool) -> Reading:
     """Tokenise a column once and collect everything that mining needs."""
 
     def work(unit: tuple[int, pa.Array]) -> Reading:
         first, strings = unit
         parts = [(first + at, batch) for at, batch in batches_of(strings)]
         found = [_found(batch, start, side, lexis) for start, batch in parts]
-        incidence = surface(strings, [batch for _, batch in parts], side, lexis.english)[1] if with_surface else None
+        incidence = (
+            surface(strings, [batch for _, batch in parts], side, lexis.english)[1] if with_surface else None
+        )
         return Reading(
             join_words([_located(words(batch), batch, start) for start, batch in parts]),
             [_join(list(family)) for family in zip(*found, strict=True)],
@@ -173,7 +177,11 @@ def _found(batch: TextBatch, first: int, side: Side, lexis: Lexis) -> list[Occur
     for family in families_of(side):
         found = family.find(batch, is_name)
         base = batch.offsets[found.rows]
-        out.append(replace(found, rows=found.rows + np.int32(first), starts=found.starts - base, ends=found.ends - base))
+        out.append(
+            replace(
+                found, rows=found.rows + np.int32(first), starts=found.starts - base, ends=found.ends - base
+            )
+        )
     return out
 
 
@@ -204,13 +212,16 @@ def response_types(reading: Reading, n: int, mined: Sequence[Mined], least: int)
             parts.append(_incidence(found, kept.hashes[:TYPE_TEMPLATES], n))
     joined = sparse.hstack(parts, format="csc", dtype=np.float32)
     counts = np.asarray(joined.sum(axis=0)).ravel()
-    return joined[:, np.flatnonzero((counts >= 2 * least) & (counts <= 0.9 * n))].tocsr()
+    telling = np.flatnonzero((counts >= 2 * least) & (counts <= 0.9 * n))
+    return sparse.csr_matrix(joined[:, telling])
 
 
 def _incidence(found: Occurrences, hashes: NDArray[np.uint64], n: int) -> sparse.csr_matrix:
     table = HashTable.build(hashes, np.arange(len(hashes), dtype=np.int32))
     at, column = table.find(found.hashes)
-    matrix = sparse.csr_matrix((np.ones(len(at), np.float32), (found.rows[at], column)), shape=(n, len(hashes)))
+    matrix = sparse.csr_matrix(
+        (np.ones(len(at), np.float32), (found.rows[at], column)), shape=(n, len(hashes))
+    )
     matrix.data[:] = 1
     return matrix
 
@@ -232,7 +243,7 @@ class _Sentences:
 
 def build_side(
     side: Side,
-    column: pa.ChunkedArray,
+    column: pa.Array,
     reading: Reading,
     mined: Sequence[Mined],
     lexis: Lexis,
@@ -265,7 +276,7 @@ def _phrase_sentence(side: Side, text: str) -> str:
     return f"The {side} contains the {'phrase' if ' ' in text else 'word'} '{text}'"
 
 
-def _learn_topics(column: pa.ChunkedArray, stream: Words, grams: Grams, seed: int) -> Topics:
+def _learn_topics(column: pa.Array, stream: Words, grams: Grams, seed: int) -> Topics:
     counts = np.asarray(grams.rows.sum(axis=1)).ravel()
     at = np.flatnonzero((grams.orders == 1) & (counts <= 0.15 * len(column)))
     return fit_topics(
@@ -282,11 +293,9 @@ def clean(text: str) -> str:
     return flat if flat.isprintable() else "".join(c if c.isprintable() else " " for c in flat)
 
 
-def _show_grams(column: pa.ChunkedArray, stream: Words, grams: Grams, chosen: NDArray[np.int64]) -> list[str]:
-    from undertow.attributes.text import normalised
-
+def _show_grams(column: pa.Array, stream: Words, grams: Grams, chosen: NDArray[np.int64]) -> list[str]:
     at = grams.at[chosen]
-    texts = normalised(column.take(pa.array(stream.rows[at])).combine_chunks()).to_pylist()
+    texts = column.take(pa.array(stream.rows[at])).to_pylist()
     out = []
     for text, first, order in zip(texts, at, grams.orders[chosen], strict=True):
         spans = range(int(first), int(first) + int(order))
@@ -294,11 +303,11 @@ def _show_grams(column: pa.ChunkedArray, stream: Words, grams: Grams, chosen: ND
     return out
 
 
-def show(column: pa.ChunkedArray, found: Occurrences, at: NDArray[np.int64], lexis: Lexis) -> list[str]:
+def show(column: pa.Array, found: Occurrences, at: NDArray[np.int64], lexis: Lexis) -> list[str]:
     """Write mined spans as people read them, with slots where the template has them."""
     if not len(at):
         return []
-    batch = analyse(column.take(pa.array(found.rows[at])).combine_chunks())
+    batch = analyse(column.take(pa.array(found.rows[at])))
     is_name = names(batch, lexis.lowercase)
     slotted = found.slotted[at] if found.slotted is not None else np.zeros(len(at), np.bool_)
     base = batch.offsets[:-1]
@@ -329,7 +338,19 @@ def _slots(batch: TextBatch, is_name: NDArray[np.bool_], first: int, last: int) 
 
 def mine_side(reading: Reading, side: Side, least: int) -> list[Mined]:
     """Mine the templates of every family of a side."""
-    return [
+    families = families_of(side)
+    mined = [
         mine_templates(found, least, family.cap)
-        for family, found in zip(families_of(side), reading.found, strict=True)
+        for family, found in zip(families, reading.found, strict=True)
     ]
+    plain, quoted = (i for i, family in enumerate(families) if family.name == "call")
+    mined[plain] = _without(mined[plain], mined[quoted])
+    return mined
+
+
+def _without(mined: Mined, same: Mined) -> Mined:
+    """Leave out what ``same`` has with the same number of rows: a name that is only called one way."""
+    counts = dict(zip(same.hashes.tolist(), same.counts.tolist(), strict=True))
+    pairs = zip(mined.hashes.tolist(), mined.counts.tolist(), strict=True)
+    keep = np.array([counts.get(key) != count for key, count in pairs], np.bool_)
+    return Mined(mined.hashes[keep], mined.at[keep], mined.counts[keep])

@@ -68,7 +68,7 @@ class HashTable:
 
 
 def sorted_unique(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Distinct values, ascending. ``np.unique`` hashes integers first, ten times slower on millions of them."""
+    """Distinct values, ascending; ``np.unique`` hashes integers first, ten times slower on millions."""
     ordered = np.sort(values)
     first = np.ones(len(ordered), np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])

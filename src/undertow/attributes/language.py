@@ -30,8 +30,9 @@ FOREIGN_SHARE = 0.5
 
 def token_hashes(text: str) -> NDArray[np.uint64]:
     """Hashes of the words of a short text."""
-    batch = analyse(as_strings([text]).chunk(0))
-    return batch.hashes[(batch.kinds == LETTER) | (batch.kinds == IDEOGRAPH)]
+    batch = analyse(as_strings([text]))
+    hashes: NDArray[np.uint64] = batch.hashes[(batch.kinds == LETTER) | (batch.kinds == IDEOGRAPH)]
+    return hashes
 
 
 @lru_cache(maxsize=1)

@@ -30,7 +30,8 @@ class Lexicon:
 
 _FORMAL = (
     "elucidate,delineate,expound,explicate,ascertain,endeavour,endeavor,henceforth,heretofore,hereby,herein,"
-    "hereinafter,hitherto,thereof,therein,thereby,thereupon,wherein,whereby,whereupon,whereas,notwithstanding,"
+    "hereinafter,hitherto,thereof,therein,thereby,thereupon,wherein,whereby,whereupon,whereas,"
+    "notwithstanding,"
     "forthwith,pursuant,aforementioned,aforesaid,utilize,utilise,utilization,facilitate,commence,terminate,"
     "procure,peruse,cognizant,expedite,furnish,render,articulate,substantiate,corroborate,promulgate,"
     "juxtapose,amalgamate,ameliorate,exacerbate,mitigate,paradigm,paramount,plethora,myriad,multifaceted,"
@@ -46,7 +47,8 @@ _FORMAL = (
 _ELABORATE = (
     "elucidate,delineate,expound,explicate,ascertain,henceforth,heretofore,herein,hitherto,thereof,therein,"
     "whereby,whereupon,notwithstanding,forthwith,pursuant,aforementioned,aforesaid,peruse,cognizant,"
-    "corroborate,promulgate,juxtapose,amalgamate,ameliorate,exacerbate,plethora,myriad,multifaceted,intricacies,"
+    "corroborate,promulgate,juxtapose,amalgamate,ameliorate,exacerbate,plethora,myriad,multifaceted,"
+    "intricacies,"
     "salient,pertinent,germane,ostensibly,inasmuch,ramifications,underpinnings,efficacious,meticulous,"
     "meticulously,quintessential,ubiquitous,dichotomy,exemplify,epitomize,encompass,necessitate,"
     "necessitates,predicated,proffer,adumbrate,explication,disquisition,treatise,articulate,substantiate,"
@@ -66,8 +68,10 @@ _CODE = (
     "python,javascript,typescript,java,golang,rust,kotlin,php,perl,sql,html,css,json,xml,yaml,regex,bash,"
     "code,coding,program,programming,script,function,algorithm,algorithms,array,arrays,loop,variable,"
     "variables,string,strings,integer,integers,class,method,api,database,query,compiler,debug,debugging,"
-    "software,hash table,hash map,binary search,linked list,binary tree,recursion,recursive,mergesort,quicksort,"
-    "sorting algorithm,data structure,data structures,dictionary,boolean,syntax,runtime,stack trace,unit test,"
+    "software,hash table,hash map,binary search,linked list,binary tree,recursion,recursive,mergesort,"
+    "quicksort,"
+    "sorting algorithm,data structure,data structures,dictionary,boolean,syntax,runtime,stack trace,unit "
+    "test,"
     "git,docker,linux,numpy,pandas,react,node,django,flask,tensorflow,pytorch,command line,source code"
 )
 _MATHS = (
@@ -101,10 +105,12 @@ LEXICONS: tuple[Lexicon, ...] = (
     Lexicon("says please", "please", per_words=120),
     Lexicon("says thanks", "thank you,thanks,thank u,many thanks,thx", per_words=120),
     Lexicon("hedges", "perhaps,maybe,possibly,might,it seems,it appears,it is possible,i think,i believe,"
-            "probably,likely,not sure,uncertain,may be,could be,in my opinion,as far as", "stance", per_words=60,
+            "probably,likely,not sure,uncertain,may be,could be,in my opinion,as far "
+            "as", "stance", per_words=60,
             sides=("response",)),
     Lexicon("claims uncertainty", "not sure,i'm not certain,i am not certain,i don't know,i do not know,"
-            "uncertain,unclear,hard to say,difficult to say,can't say for,cannot say for", "stance", per_words=120),
+            "uncertain,unclear,hard to say,difficult to say,can't say for,cannot say "
+            "for", "stance", per_words=120),
     Lexicon("speaks in the first person", "i,me,my,mine,myself,i'm,i've,i'd,i'll", "stance", per_words=40),
     Lexicon("speaks in the first person plural", "we,us,our,ours,we're,we've,we'll", "stance", per_words=40),
     Lexicon("addresses the reader as you", "you,your,yours,you're,you've,you'll", "stance", per_words=40),
@@ -113,11 +119,13 @@ LEXICONS: tuple[Lexicon, ...] = (
     Lexicon("uses negation", "not,no,never,none,nothing,isn't,aren't,wasn't,weren't,don't,doesn't,didn't,"
             "can't,cannot,won't,wouldn't,n't,nor", "stance", per_words=30),
     Lexicon("speaks of a misconception or mistake", "misconception,myth,incorrect,mistaken,inaccurate,"
-            "not true,is false,untrue,not accurate,not correct,is wrong,factual error", "stance", per_words=80),
+            "not true,is false,untrue,not accurate,not correct,is wrong,factual "
+            "error", "stance", per_words=80),
     Lexicon("reasons step by step", "first,second,third,then,next,finally,step,therefore,so,thus,hence",
             "stance", least=2, per_words=40),
     Lexicon("asks for step-by-step reasoning", "step by step,step-by-step,show your work,show your reasoning,"
-            "explain your reasoning,think carefully,think it through,reason through", "format", sides=("query",)),
+            "explain your reasoning,think carefully,think it through,reason "
+            "through", "format", sides=("query",)),
     Lexicon("uses superlatives or enthusiasm", "great,amazing,wonderful,fantastic,excellent,brilliant,"
             "incredible,awesome,best,love,perfect,delightful,terrific", "stance", per_words=40),
     Lexicon("expresses a negative opinion", "bad,terrible,awful,worst,horrible,boring,disappointing,"
@@ -126,7 +134,8 @@ LEXICONS: tuple[Lexicon, ...] = (
             "similarities,better than,more than,less than", "task", per_words=60),
     Lexicon("asks for a summary", "summarize,summarise,summary,sum up,tl dr,tldr,in short,main points,"
             "key points,brief overview,condense", "task", sides=("query",)),
-    Lexicon("asks for a translation", "translate,translation,translated,how do you say", "task", sides=("query",)),
+    Lexicon("asks for a translation", "translate,translation,translated,how do you "
+        "say", "task", sides=("query",)),
     Lexicon("asks for a classification or a choice", "classify,categorize,categorise,which of the following,"
             "choose,select,pick,options,choices,multiple choice,which category,true or false", "task",
             sides=("query",)),
@@ -141,7 +150,8 @@ LEXICONS: tuple[Lexicon, ...] = (
             "write a query,html page,implement,javascript function", "task", sides=("query",)),
     Lexicon("asks to find an answer in a text", "extract,according to,based on the,based on this,given the,"
             "in the passage,from the passage,from the text,in the article,the following passage,"
-            "following paragraph,following article,the context,following text,this paragraph", "task", sides=("query",)),
+            "following paragraph,following article,the context,following text,this "
+            "paragraph", "task", sides=("query",)),
     Lexicon("asks for the sentiment or rating of a review", "review,reviews,sentiment,rating,stars,recommend,"
             "reviewer,satisfied,dissatisfied", "task", sides=("query",), least=2),
     Lexicon("asks for advice", "should i,advice,recommend,suggest,tips,how can i,how do i,what should,"
@@ -167,58 +177,90 @@ LEXICONS: tuple[Lexicon, ...] = (
 )  # fmt: skip
 
 STOP_WORDS: dict[str, str] = {
-    "English": "the of and to in is that it was for on are with as be this have from or by not but what all were "
-               "when your can said there an which do how their if will other about out many then them these so "
+    "English": "the of and to in is that it was for on are with as be this have from or by not but what "
+    "all were "
+               "when your can said there an which do how their if will other about out many then them "
+               "these so "
                "some would make into has who did does you i my a at we they he she his her",
-    "Spanish": "el la de que y en un una los las por con para como más pero sus le ya este sí porque esta entre "
-               "cuando muy sin sobre también hasta hay donde quien desde todo nos durante todos uno les ni qué es son "
+    "Spanish": "el la de que y en un una los las por con para como más pero sus le ya este sí porque esta "
+    "entre "
+               "cuando muy sin sobre también hasta hay donde quien desde todo nos durante todos uno les "
+               "ni qué es son "
                "del al se lo cuál cómo cuándo fue",
-    "French": "le la les de des du et en un une est que qui dans pour pas sur au avec ce il elle sont par plus ne se "
-              "son sa ses mais comme ou nous vous leur être cette aux quel quelle comment où c'est quand pourquoi",
-    "German": "der die das und ist nicht ein eine einen einem zu den dem des mit von auf für im sich auch es an werden "
-              "aus er hat dass sie nach wird bei einer um am sind noch wie über so zum war haben nur oder aber vor zur "
+    "French": "le la les de des du et en un une est que qui dans pour pas sur au avec ce il elle sont par "
+    "plus ne se "
+              "son sa ses mais comme ou nous vous leur être cette aux quel quelle comment où c'est quand "
+              "pourquoi",
+    "German": "der die das und ist nicht ein eine einen einem zu den dem des mit von auf für im sich auch "
+    "es an werden "
+              "aus er hat dass sie nach wird bei einer um am sind noch wie über so zum war haben nur oder "
+              "aber vor zur "
               "bis mehr durch man was wer wo wann warum ich",
-    "Italian": "il lo la gli di che e è un una per non con del della dei delle da sono come più anche si nel nella al "
+    "Italian": "il lo la gli di che e è un una per non con del della dei delle da sono come più anche si "
+    "nel nella al "
                "alla ma questo questa quando chi dove perché quale cosa ha le i su se dal dalla",
-    "Portuguese": "o a os as de que e do da em um uma para com não por mais dos como mas foi ao ele das tem seu sua ou "
-                  "ser quando muito nos já está também só pelo pela até isso ela entre era depois sem mesmo qual quem "
+    "Portuguese": "o a os as de que e do da em um uma para com não por mais dos como mas foi ao ele das "
+    "tem seu sua ou "
+                  "ser quando muito nos já está também só pelo pela até isso ela entre era depois sem "
+                  "mesmo qual quem "
                   "são você é na no",
-    "Dutch": "de het een en van in is dat op te zijn met voor niet aan er om ook als dan maar bij uit nog naar door "
+    "Dutch": "de het een en van in is dat op te zijn met voor niet aan er om ook als dan maar bij uit nog "
+    "naar door "
              "over hij ze wat waar wie wanneer waarom hoe deze dit wordt werd kan geen hebben heeft",
-    "Swedish": "och att det som en på är av för med den till inte om ett han men var jag sig från vi så kan när år "
+    "Swedish": "och att det som en på är av för med den till inte om ett han men var jag sig från vi så "
+    "kan när år "
                "där de hur vad vem varför också eller hade har detta under",
-    "Danish or Norwegian": "og at det som en på er av af for med den til ikke om et han men var jeg seg sig fra vi så "
-                           "kan når der hvor hva hvad hvem hvorfor også eller hadde havde har dette blir bliver ble blev",
-    "Finnish": "ja on ei se että oli hän mutta ovat kun mitä mikä kuka joka tai niin kuin myös olla tämä minä sinä ole "
+    "Danish or Norwegian": "og at det som en på er av af for med den til ikke om et han men var jeg seg "
+    "sig fra vi så "
+                           "kan når der hvor hva hvad hvem hvorfor også eller hadde havde har dette blir "
+                           "bliver ble blev",
+    "Finnish": "ja on ei se että oli hän mutta ovat kun mitä mikä kuka joka tai niin kuin myös olla tämä "
+    "minä sinä ole "
                "vain jos missä miksi miten sen",
-    "Polish": "i w na z do nie się jest to że o jak po co ale za od przez jego tym czy dla był są oraz przy ma tylko "
+    "Polish": "i w na z do nie się jest to że o jak po co ale za od przez jego tym czy dla był są oraz "
+    "przy ma tylko "
               "jej gdzie kto kiedy dlaczego który która które",
-    "Czech or Slovak": "a v na je se že s z do to o k i jako za ale pro po by si jeho byl jsou není sa ako čo kde kdo "
+    "Czech or Slovak": "a v na je se že s z do to o k i jako za ale pro po by si jeho byl jsou není sa "
+    "ako čo kde kdo "
                        "když proč který která jak jsem aby nebo",
-    "Hungarian": "a az és hogy nem is egy van volt ez azt ami mint csak meg már ha vagy de mi ki hol mikor miért "
+    "Hungarian": "a az és hogy nem is egy van volt ez azt ami mint csak meg már ha vagy de mi ki hol "
+    "mikor miért "
                  "hogyan melyik el kell lesz nagyon",
-    "Romanian": "și de la în a cu pe nu este un o care că din mai pentru sunt au fost prin dar sau după ce cine unde "
+    "Romanian": "și de la în a cu pe nu este un o care că din mai pentru sunt au fost prin dar sau după "
+    "ce cine unde "
                 "când cum cât lui al ale",
-    "Turkish": "ve bir bu da de için ile ne çok daha gibi olarak en olan var kadar sonra ama mi mı o ya ki ben nasıl "
+    "Turkish": "ve bir bu da de için ile ne çok daha gibi olarak en olan var kadar sonra ama mi mı o ya "
+    "ki ben nasıl "
                "neden nerede kim değil her",
-    "Indonesian or Malay": "yang dan di itu dengan untuk tidak ini dari dalam akan pada juga ke karena oleh saya apa "
+    "Indonesian or Malay": "yang dan di itu dengan untuk tidak ini dari dalam akan pada juga ke karena "
+    "oleh saya apa "
                            "adalah bisa atau ada siapa mana bagaimana mengapa kapan sudah telah mereka kami",
-    "Vietnamese": "và là của có không cho được một trong người những các với này khi đã về ra như để đến gì ai đâu "
+    "Vietnamese": "và là của có không cho được một trong người những các với này khi đã về ra như để đến "
+    "gì ai đâu "
                   "nào thế tại sao từ vào",
-    "Swahili": "na ya wa kwa ni katika za la cha hii hiyo kuwa si kama lakini nani nini wapi gani vipi yake wake kila "
+    "Swahili": "na ya wa kwa ni katika za la cha hii hiyo kuwa si kama lakini nani nini wapi gani vipi "
+    "yake wake kila "
                "sana mtu watu alikuwa ambayo ambao",
-    "Tagalog": "ang ng sa mga na ay at si ito para ni hindi ko mo siya kung ano sino saan kailan paano bakit may "
+    "Tagalog": "ang ng sa mga na ay at si ito para ni hindi ko mo siya kung ano sino saan kailan paano "
+    "bakit may "
                "kanyang isang nang",
-    "Afrikaans": "die en van is in dat nie het 'n op te vir met wat sy hy ook aan om as was deur hulle maar watter "
+    "Afrikaans": "die en van is in dat nie het 'n op te vir met wat sy hy ook aan om as was deur hulle "
+    "maar watter "
                  "wie waar hoe hoekom wanneer",
-    "Yoruba": "ni ti awon àwọn ati àti si sí fun fún lati láti pe pé kan naa náà wa wà nibo tani kini bawo ẹ ọ jẹ",
+    "Yoruba": "ni ti awon àwọn ati àti si sí fun fún lati láti pe pé kan naa náà wa wà nibo tani kini "
+    "bawo ẹ ọ jẹ",
     "Hausa": "da na a ta ya shi ne ce ba don daga kuma wannan amma ina wane yaya yaushe menene mutane cikin",
-    "Zulu or Xhosa": "ukuthi futhi kodwa noma ngoba kanye yini ubani kuphi nini njani umuntu abantu le lo ngo ku",
-    "Welsh": "y yr yn a ac i o ar mae bod sydd nid oedd wedi gan am ond hefyd hyn beth pwy ble pryd sut pam ei eu",
+    "Zulu or Xhosa": "ukuthi futhi kodwa noma ngoba kanye yini ubani kuphi nini njani umuntu abantu le lo "
+    "ngo ku",
+    "Welsh": "y yr yn a ac i o ar mae bod sydd nid oedd wedi gan am ond hefyd hyn beth pwy ble pryd sut "
+    "pam ei eu",
     "Irish": "an na agus ar i go a is tá bhí le do ag sé sí cad cé cá conas nuair ach ní níl raibh",
-    "Latin": "et in est non ad ut cum quod sed qui quae ex esse per hoc sunt aut si ab atque enim etiam quid quis ubi",
-    "Esperanto": "la kaj de en estas ne al ke mi vi li ŝi ĝi por kun sur kiel kio kiu kie kiam kial sed aŭ estis",
-    "Catalan": "el la els les de i que en un una per amb és no al del com més però aquest aquesta són qui què on quan "
+    "Latin": "et in est non ad ut cum quod sed qui quae ex esse per hoc sunt aut si ab atque enim etiam "
+    "quid quis ubi",
+    "Esperanto": "la kaj de en estas ne al ke mi vi li ŝi ĝi por kun sur kiel kio kiu kie kiam kial sed "
+    "aŭ estis",
+    "Catalan": "el la els les de i que en un una per amb és no al del com més però aquest aquesta són qui "
+    "què on quan "
                "també hi ha dels",
 }  # fmt: skip
 """Frequent function words by language, for texts in Latin script."""

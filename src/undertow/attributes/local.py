@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,7 +80,9 @@ class LocalExtractor:
         sources = _source_numbers(table)
         rows = sample_rows(len(table), MINE_ROWS, sources, rng)
         few = np.sort(rng.permutation(rows)[:LEXIS_ROWS])
-        columns = {side: as_strings(table[name]) for side, name in zip(SIDES, ("prompt", "response"), strict=True)}
+        columns = {
+            side: as_strings(table[name]) for side, name in zip(SIDES, ("prompt", "response"), strict=True)
+        }
         least = least_rows(len(rows))
         with progress.task("learn the vocabulary", 5) as task:
             lexis = learn_lexis([columns[side].take(pa.array(few)) for side in SIDES])
@@ -93,7 +96,16 @@ class LocalExtractor:
             for side in SIDES:
                 entries = [Entry(text, kind) for kind, text in surface_names(side)]
                 sides[side] = build_side(
-                    side, texts[side], readings[side], mined[side], lexis, sources[rows], types, entries, least, seed
+                    side,
+                    texts[side],
+                    readings[side],
+                    mined[side],
+                    lexis,
+                    sources[rows],
+                    types,
+                    entries,
+                    least,
+                    seed,
                 )
                 task.advance(note=f"{side} phrases")
         return cls(lexis, sides, seed)
@@ -111,14 +123,15 @@ class LocalExtractor:
             return _incidence(model, self.lexis, unit[1])
 
         parts = list(parallel(work, groups(column)))
-        if not parts:
-            return sparse.csr_matrix((len(column), len(model.entries)), dtype=np.bool_)
-        return sparse.vstack(parts, format="csr", dtype=np.bool_)
+        return sparse.csr_matrix(sparse.vstack(parts, format="csr", dtype=np.bool_))
 
     def save(self, folder: Path) -> None:
         """Write ``extractor.json`` and ``extractor.npz`` into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {"lowercase": self.lexis.lowercase.keys, "english": self.lexis.english.keys}
+        arrays: dict[str, NDArray[Any]] = {
+            "lowercase": self.lexis.lowercase.keys,
+            "english": self.lexis.english.keys,
+        }
         meta: dict[str, object] = {"format": FORMAT, "seed": self.seed}
         for side, model in self.sides.items():
             for number, table in enumerate([*model.tables, model.phrases]):
@@ -145,21 +158,25 @@ class LocalExtractor:
             with np.load(folder / "extractor.npz", allow_pickle=False) as stored:
                 arrays = dict(stored)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{folder}: no readable extractor there ({error}); build the index again") from error
+            raise UsageError(
+                f"{folder}: no readable extractor there ({error}); build the index again"
+            ) from error
         if meta.get("format") != FORMAT:
-            raise UsageError(f"{folder}: extractor format {meta.get('format')} is not {FORMAT}; build the index again")
+            raise UsageError(
+                f"{folder}: extractor format {meta.get('format')} is not {FORMAT}; build the index again"
+            )
         lexis = Lexis(HashTable.from_sets([arrays["lowercase"]]), HashTable.from_sets([arrays["english"]]))
         return cls(lexis, {side: _load_side(side, meta[side], arrays) for side in SIDES}, meta["seed"])
 
 
-def _load_side(side: Side, meta: dict[str, list[str]], arrays: dict[str, NDArray[np.generic]]) -> SideModel:
+def _load_side(side: Side, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SideModel:
     tables = [
-        HashTable.build(arrays[f"{side}.{number}.keys"], arrays[f"{side}.{number}.values"])  # type: ignore[arg-type]
+        HashTable.build(arrays[f"{side}.{number}.keys"], arrays[f"{side}.{number}.values"])
         for number in range(len(families_of(side)) + 1)
     ]
-    topics = [arrays[f"{side}.topics.{part}"] for part in ("terms", "idf", "components", "centroids")]
+    parts = {part: arrays[f"{side}.topics.{part}"] for part in ("terms", "idf", "components", "centroids")}
     entries = [Entry(text, kind) for text, kind in meta["entries"]]
-    return SideModel(side, entries, tables[:-1], tables[-1], Topics(*topics, meta["topics"]))  # type: ignore[arg-type]
+    return SideModel(side, entries, tables[:-1], tables[-1], Topics(**parts, names=meta["topics"]))
 
 
 def _source_numbers(table: pa.Table) -> NDArray[np.int64]:
@@ -182,13 +199,12 @@ def _incidence(model: SideModel, lexis: Lexis, strings: pa.Array) -> sparse.csr_
     row, column = np.divmod(distinct, len(model.entries))
     pointer = np.searchsorted(row, np.arange(len(strings) + 1))
     return sparse.csr_matrix(
-        (np.ones(len(column), np.bool_), column.astype(np.int32), pointer), shape=(len(strings), len(model.entries))
+        (np.ones(len(column), np.bool_), column.astype(np.int32), pointer),
+        shape=(len(strings), len(model.entries)),
     )
 
 
-def _mined(
-    model: SideModel, lexis: Lexis, batch: TextBatch
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _mined(model: SideModel, lexis: Lexis, batch: TextBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(rows, columns) of the mined attributes of one batch, repeats included."""
     rows: list[NDArray[np.generic]] = []
     columns: list[NDArray[np.generic]] = []

@@ -59,12 +59,17 @@ def _row_counts(rows: NDArray[np.int64], ids: NDArray[np.int64], width: int) -> 
 
 
 def mine_templates(found: Occurrences, least: int, cap: int) -> Mined:
-    """Keep what stands in at least ``least`` rows; of templates with the same rows the longest."""
+    """Keep what stands in at least ``least`` rows.
+
+    Of templates with the same rows the longest stays, and those that end where a sentence or line does.
+    """
     ids, distinct = encode(found.hashes)
     counts = _row_counts(found.rows.astype(np.int64), ids, len(distinct))
     keep = counts >= least
     if found.parents is not None and len(distinct):
-        keep &= ~_explained(found, ids, distinct, counts)
+        whole = np.zeros(len(distinct), np.bool_)
+        whole[ids] = found.whole
+        keep &= whole | ~_explained(found, ids, distinct, counts)
     chosen = np.flatnonzero(keep)
     chosen = chosen[np.lexsort((chosen, -counts[chosen]))][:cap]
     first = np.zeros(len(distinct), np.int64)
@@ -110,7 +115,9 @@ def collect_grams(stream: Words, n: int, least: int) -> Grams:
     parts: list[Grams] = []
     for order in range(1, MAX_GRAM + 1):
         grams, whole = gram_hashes(stream, order, shorter)
-        at = np.flatnonzero(whole & (alive[: len(grams)] if order == 1 else alive[: len(grams)] & alive[1:][: len(grams)]))
+        at = np.flatnonzero(
+            whole & (alive[: len(grams)] if order == 1 else alive[: len(grams)] & alive[1:][: len(grams)])
+        )
         ids, distinct = encode(grams[at])
         often = np.bincount(ids, minlength=len(distinct)) >= least
         kept = often[ids]
@@ -138,7 +145,7 @@ def _incidence(
     pairs = sorted_unique(ids * n + stream.rows[at])
     gram, row = np.divmod(pairs, n)
     counts = np.bincount(gram, minlength=len(distinct))
-    chosen = (counts >= least) & ((counts <= max(least, MAX_SHARE * n)))
+    chosen = (counts >= least) & (counts <= max(least, MAX_SHARE * n))
     kept = chosen[gram]
     pointer = np.zeros(int(chosen.sum()) + 1, np.int64)
     np.cumsum(counts[chosen], out=pointer[1:])
@@ -149,38 +156,45 @@ def _incidence(
     return Grams(distinct[chosen], first[chosen], np.full(len(pointer) - 1, order, np.int8), rows)
 
 
-def merge_same_rows(grams: Grams) -> NDArray[np.int64]:
-    """Numbers of the n-grams that remain when those with identical rows become the longest of them."""
-    if not len(grams.hashes):
-        return np.zeros(0, np.int64)
+def row_signatures(grams: Grams) -> NDArray[np.uint64]:
+    """A number for each n-gram that is equal where the rows are equal, (G,)."""
     labels = np.random.default_rng(0).integers(1, 1 << 63, grams.rows.shape[1], np.uint64)
-    signature = np.add.reduceat(labels[grams.rows.indices], grams.rows.indptr[:-1])
-    order = np.lexsort((grams.at, -grams.orders.astype(np.int64), signature))
+    if not len(grams.hashes):
+        return np.zeros(0, np.uint64)
+    return np.add.reduceat(labels[grams.rows.indices], grams.rows.indptr[:-1])
+
+
+def merge_same_rows(grams: Grams, signatures: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Numbers of the n-grams that remain when those with identical rows become the longest of them."""
+    order = np.lexsort((grams.at, -grams.orders.astype(np.int64), signatures))
     first = np.ones(len(order), np.bool_)
-    first[1:] = signature[order][1:] != signature[order][:-1]
+    first[1:] = signatures[order][1:] != signatures[order][:-1]
     return np.sort(order[first])
 
 
 def select_grams(
     grams: Grams, sources: NDArray[np.int64], types: sparse.csr_matrix, least: int, cap: int
 ) -> NDArray[np.int64]:
-    """Numbers of the n-grams over-represented in a source or a response type, at most ``cap``.
+    """Numbers of the n-grams over-represented in a source or a response type.
+
+    Of n-grams with identical rows the longest is taken, and the single words, which other texts may share.
 
     Args:
         grams: G candidates over n rows.
         sources: Source number of each row, (n,).
         types: Response type incidence, (n, t).
         least: Rows that an n-gram must share with the group.
-        cap: Most n-grams returned; the highest z stay.
+        cap: Most n-grams, single words of the same rows not counted; the highest z stay.
     """
-    kept = merge_same_rows(grams)
+    signatures = row_signatures(grams)
+    kept = merge_same_rows(grams, signatures)
     if not len(kept):
         return kept
     rows = grams.rows[kept]
     n = rows.shape[1]
     width = int(sources.max(initial=0)) + 1
     one_hot = sparse.csr_matrix((np.ones(n, np.float32), (np.arange(n), sources)), shape=(n, width))
-    totals = np.asarray(rows.sum(axis=1)).ravel()
+    totals = np.asarray(rows.sum(axis=1), np.float32).ravel()
     by_source = (rows @ one_hot).toarray()
     best = np.full(len(kept), -np.inf)
     if width > 1:
@@ -200,7 +214,8 @@ def select_grams(
             _keep_best(best, some, z, PER_TYPE)
     chosen = np.flatnonzero(np.isfinite(best))
     chosen = chosen[np.lexsort((chosen, -best[chosen]))][:cap]
-    return kept[np.sort(chosen)]
+    single = (grams.orders == 1) & np.isin(signatures, signatures[kept[chosen]])
+    return np.union1d(kept[chosen], np.flatnonzero(single))
 
 
 def _keep_best(best: NDArray[np.float64], at: NDArray[np.int64], z: NDArray[np.float64], cap: int) -> None:
@@ -209,7 +224,9 @@ def _keep_best(best: NDArray[np.float64], at: NDArray[np.int64], z: NDArray[np.f
     best[at[order]] = np.maximum(best[at[order]], z[order])
 
 
-def _source_z(inside: NDArray[np.float32], totals: NDArray[np.float32], rows: int, n: int) -> NDArray[np.float64]:
+def _source_z(
+    inside: NDArray[np.float32], totals: NDArray[np.float32], rows: int, n: int
+) -> NDArray[np.float64]:
     """Dirichlet log-odds z of n-grams in one source of ``rows`` of the n rows; counts are of rows."""
     from undertow.stats.enrichment import log_odds_dirichlet
 
@@ -248,6 +265,8 @@ def sample_rows(n: int, cap: int, groups: NDArray[np.int64], rng: np.random.Gene
 def join_words(parts: Sequence[Words]) -> Words:
     """Concatenate the words of several batches, whose rows already differ; segments are renumbered."""
     sizes = [int(part.segments.max(initial=-1)) + 1 for part in parts]
-    shifts = np.cumsum([0, *sizes[:-1]])
-    parts = [replace(part, segments=part.segments + np.int32(by)) for part, by in zip(parts, shifts, strict=True)]
+    shifts = np.cumsum([0, *sizes])[: len(parts)]
+    parts = [
+        replace(part, segments=part.segments + np.int32(by)) for part, by in zip(parts, shifts, strict=True)
+    ]
     return Words(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Words)))

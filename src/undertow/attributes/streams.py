@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,8 @@ class Occurrences:
     """Hash of the template one token shorter; 0 for the shortest. Templates only, (E,)."""
     slotted: NDArray[np.bool_] | None = None
     """Names and numbers are slots. Templates only, (E,)."""
+    whole: NDArray[np.bool_] | None = None
+    """Its open end is the edge of a sentence or line. Templates only, (E,)."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,7 @@ def words(batch: TextBatch) -> Words:
     blocks[mark] = np.isin(batch.codes[batch.starts[mark]], _BLOCKS)
     segments = np.cumsum(blocks, dtype=np.int32) + batch.lines
     keep = np.flatnonzero(~mark)
-    return Words(
-        batch.rows[keep], batch.hashes[keep], segments[keep], batch.starts[keep], batch.ends[keep]
-    )
+    return Words(batch.rows[keep], batch.hashes[keep], segments[keep], batch.starts[keep], batch.ends[keep])
 
 
 def gram_hashes(
@@ -150,10 +151,19 @@ def _prefixes(
     rows, prefix, last, parents = (np.concatenate(column) for column in zip(*parts, strict=True))
     if not len(rows):
         empty = np.zeros(0, np.int64)
-        return Occurrences(rows, prefix, empty, empty, parents)
+        return Occurrences(rows, prefix, empty, empty, parents, None, empty.astype(np.bool_))
     first = tokens[rows, 0]
     low, high = (last, first) if backwards else (first, last)
-    return Occurrences(rows, prefix, batch.starts[low], batch.ends[high], parents)
+    whole = _edges(batch)[low if backwards else high + 1]
+    return Occurrences(rows, prefix, batch.starts[low], batch.ends[high], parents, None, whole)
+
+
+def _edges(batch: TextBatch) -> NDArray[np.bool_]:
+    """Whether a sentence or line ends right before each token, (T + 1,)."""
+    marks = (batch.kinds == PUNCT) & np.isin(batch.codes[batch.starts], _BLOCKS)
+    edges = np.ones(len(marks) + 1, np.bool_)
+    edges[1:-1] = marks[:-1] | (batch.lines[1:] != batch.lines[:-1])
+    return edges
 
 
 def _compacted(tokens: NDArray[np.int64], drop: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -168,7 +178,8 @@ def _templates(
     if not len(batch.hashes):
         none = np.zeros(0, np.int64)
         empty = np.zeros(0, np.uint64)
-        return Occurrences(none.astype(np.int32), empty, none, none, empty, none.astype(np.bool_))
+        no = none.astype(np.bool_)
+        return Occurrences(none.astype(np.int32), empty, none, none, empty, no, no)
     plain = _prefixes(batch, tokens, batch.hashes, backwards)
     slotted = np.where(is_name, NAME, np.where(batch.kinds == DIGIT, NUMBER, batch.hashes))
     name = is_name[tokens] & (tokens >= 0)
@@ -176,24 +187,13 @@ def _templates(
     repeated[:, 1:] = name[:, 1:] & name[:, :-1]
     slots = _prefixes(batch, _compacted(tokens, repeated), slotted, backwards)
     differs = ~np.isin(slots.hashes, plain.hashes)
-    return Occurrences(
-        np.concatenate([plain.rows, slots.rows[differs]]),
-        np.concatenate([plain.hashes, slots.hashes[differs]]),
-        np.concatenate([plain.starts, slots.starts[differs]]),
-        np.concatenate([plain.ends, slots.ends[differs]]),
-        _joined_parents(plain, slots, differs),
-        np.concatenate([np.zeros(len(plain.rows), np.bool_), np.ones(int(differs.sum()), np.bool_)]),
-    )
+    slotted = np.concatenate([np.zeros(len(plain.rows), np.bool_), np.ones(int(differs.sum()), np.bool_)])
 
+    def both(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(plain, name), getattr(slots, name)[differs]])
 
-def _joined_parents(plain: Occurrences, slots: Occurrences, differs: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    nothing = np.zeros(0, np.uint64)
-    return np.concatenate(
-        [
-            plain.parents if plain.parents is not None else nothing,
-            slots.parents[differs] if slots.parents is not None else nothing,
-        ]
-    )
+    columns = {name: both(name) for name in ("rows", "hashes", "starts", "ends", "parents", "whole")}
+    return Occurrences(**columns, slotted=slotted)
 
 
 def openings(batch: TextBatch, is_name: NDArray[np.bool_]) -> Occurrences:
@@ -208,16 +208,17 @@ def closings(batch: TextBatch, is_name: NDArray[np.bool_]) -> Occurrences:
 
 def question_openings(batch: TextBatch, is_name: NDArray[np.bool_]) -> Occurrences:
     """Templates that begin the last sentence of texts of more than one sentence or line."""
-    marks = (batch.kinds == PUNCT) & np.isin(batch.codes[batch.starts], _BLOCKS)
-    begins = np.zeros(len(marks), np.bool_)
-    begins[1:] = (marks[:-1] | (batch.lines[1:] != batch.lines[:-1])) & (batch.kinds[1:] != PUNCT)
+    begins = _edges(batch)[:-1] & (batch.kinds != PUNCT)
+    begins[:1] = False
     begins[1:] &= batch.rows[1:] == batch.rows[:-1]
     at = np.flatnonzero(begins)
     last = np.full(len(batch), -1, np.int64)
     last[batch.rows[at]] = at
     steps = np.arange(_WINDOW)
     tokens = np.where(
-        (last[:, None] >= 0) & (last[:, None] + steps < batch.token_offsets[1:, None]), last[:, None] + steps, -1
+        (last[:, None] >= 0) & (last[:, None] + steps < batch.token_offsets[1:, None]),
+        last[:, None] + steps,
+        -1,
     )
     return _templates(batch, tokens, is_name, backwards=False)
 
@@ -276,9 +277,7 @@ def quoted_calls(batch: TextBatch, is_name: NDArray[np.bool_]) -> Occurrences:
     found = calls(batch, is_name)
     third = np.minimum(found.ends + 1, max(0, len(batch.codes) - 1))
     quoted = np.isin(batch.codes[third], [ord("'"), ord('"')]) if len(found.rows) else np.zeros(0, np.bool_)
-    return Occurrences(
-        found.rows[quoted], found.hashes[quoted], found.starts[quoted], found.ends[quoted]
-    )
+    return Occurrences(found.rows[quoted], found.hashes[quoted], found.starts[quoted], found.ends[quoted])
 
 
 def tags(batch: TextBatch, is_name: NDArray[np.bool_]) -> Occurrences:
@@ -313,7 +312,9 @@ class Family:
 FAMILIES = (
     Family("opening", openings, "The {side} opens with '{text}'", cap=2500),
     Family("closing", closings, "The {side} ends with '{text}'", cap=2000),
-    Family("question", question_openings, "The last sentence of the {side} opens with '{text}'", ("query",), 1500),
+    Family(
+        "question", question_openings, "The last sentence of the {side} opens with '{text}'", ("query",), 1500
+    ),
     Family("label", labels, "The {side} has a line labelled '{text}'"),
     Family("line", lines, "The {side} has the line '{text}'"),
     Family("call", calls, "The {side} calls {text}(…)"),

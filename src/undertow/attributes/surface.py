@@ -86,7 +86,7 @@ def row_flags(batch: TextBatch) -> NDArray[np.uint64]:
 def _has(flags: NDArray[np.uint64], marks: str | tuple[str, ...]) -> NDArray[np.bool_]:
     bits = _flag_table()[1]
     wanted = np.bitwise_or.reduce(np.array([bits[mark] for mark in marks], np.uint64))
-    return (flags & wanted) != 0
+    return np.asarray((flags & wanted) != 0, np.bool_)
 
 
 def _match(pattern: Pattern, strings: pa.Array, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -114,7 +114,9 @@ def pattern_columns(strings: pa.Array, side: Side, flags: NDArray[np.uint64]) ->
         (
             pattern.kind,
             pattern.says,
-            _match(pattern, texts[pattern.where], _has(flags, pattern.needs) if pattern.needs else everywhere),
+            _match(
+                pattern, texts[pattern.where], _has(flags, pattern.needs) if pattern.needs else everywhere
+            ),
         )
         for pattern in PATTERNS
         if side in pattern.sides
@@ -122,14 +124,14 @@ def pattern_columns(strings: pa.Array, side: Side, flags: NDArray[np.uint64]) ->
 
 
 def phrase_hashes(phrases: Sequence[str]) -> NDArray[np.uint64]:
-    """Hashes of phrases of one to four words, as :func:`~undertow.attributes.streams.find_grams` meets them."""
-    stream = words(analyse(as_strings(phrases).chunk(0)))
+    """Hashes of phrases of one to four words, as :func:`.find_grams` meets them in a text."""
+    stream = words(analyse(as_strings(phrases)))
     sizes = np.bincount(stream.rows, minlength=len(phrases))
     if not ((sizes >= 1) & (sizes <= MAX_GRAM)).all():
         wrong = phrases[int(np.flatnonzero((sizes < 1) | (sizes > MAX_GRAM))[0])]
         raise ValueError(f"a phrase has one to four words: {wrong!r}")
     first = np.cumsum(sizes) - sizes
-    out = stream.hashes[first]
+    out: NDArray[np.uint64] = stream.hashes[first]
     grams = stream.hashes
     for order in range(2, MAX_GRAM + 1):
         grams, _ = gram_hashes(stream, order, grams)
@@ -169,13 +171,15 @@ def word_counts(batch: TextBatch) -> NDArray[np.int64]:
     np.cumsum(begins, out=before[1:])
     spaced = before[batch.offsets[1:]] - before[batch.offsets[:-1]]
     ideographs = np.bincount(batch.rows[batch.kinds == IDEOGRAPH], minlength=len(batch))
-    return np.maximum(spaced, (ideographs + 1) // 2)
+    return np.asarray(np.maximum(spaced, (ideographs + 1) // 2), np.int64)
 
 
 def _length_columns(side: Side, sizes: NDArray[np.int64]) -> Columns:
     columns: Columns = [("length", "is empty", sizes == 0), ("length", "is a single word", sizes == 1)]
     for low, high, band in BANDS[side]:
-        columns.append(("length", f"is {band} long", (sizes >= low) & (sizes <= (high or sizes.max(initial=0)))))
+        columns.append(
+            ("length", f"is {band} long", (sizes >= low) & (sizes <= (high or sizes.max(initial=0))))
+        )
     return columns
 
 
@@ -202,10 +206,14 @@ def _line_marks(batch: TextBatch) -> dict[str, NDArray[np.int64]]:
     }
 
 
-def _shape_columns(batch: TextBatch, side: Side, flags: NDArray[np.uint64], sizes: NDArray[np.int64]) -> Columns:
+def _shape_columns(
+    batch: TextBatch, side: Side, flags: NDArray[np.uint64], sizes: NDArray[np.int64]
+) -> Columns:
     """Counts that no single pattern can see: lists, lines, questions, capitals."""
     marks = _line_marks(batch)
-    mark = np.where(batch.kinds == PUNCT, batch.codes[batch.starts], 0) if len(batch.starts) else batch.codes[:0]
+    mark = (
+        np.where(batch.kinds == PUNCT, batch.codes[batch.starts], 0) if len(batch.starts) else batch.codes[:0]
+    )
     questions = _counts(batch, mark == ord("?"))
     numbers = _counts(batch, batch.kinds == DIGIT)
     lower, upper, full = _has(flags, ("lower",)), _has(flags, ("upper",)), _has(flags, ("solid",))
@@ -231,7 +239,11 @@ def _shape_columns(batch: TextBatch, side: Side, flags: NDArray[np.uint64], size
         asks = questions >= 1
         columns += [
             ("structure", "is a long passage with a question", (sizes > 60) & asks),
-            ("structure", "is a word problem with numbers", (numbers >= 2) & asks & (sizes >= 12) & (sizes <= 120)),
+            (
+                "structure",
+                "is a word problem with numbers",
+                (numbers >= 2) & asks & (sizes >= 12) & (sizes <= 120),
+            ),
             ("question", "asks no question", ~asks),
         ]
     return columns
@@ -272,5 +284,5 @@ def surface(
 @lru_cache(maxsize=2)
 def surface_names(side: Side) -> tuple[tuple[str, str], ...]:
     """(kind, sentence) of every property of a side, in order."""
-    strings = as_strings(["a"]).chunk(0)
+    strings = as_strings(["a"])
     return tuple(surface(strings, [analyse(strings)], side, HashTable.from_sets([]))[0])

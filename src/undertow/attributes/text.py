@@ -159,17 +159,15 @@ def _size(n: int) -> int:
     return max(CHUNK_CHARS * 2, 1 << max(1, n - 1).bit_length())
 
 
-def as_strings(texts: Sequence[str] | pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
-    """Texts as an Arrow column; missing ones are empty, lone surrogates become replacement marks."""
+def as_strings(texts: Sequence[str] | pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Texts as one Arrow array in NFC; missing ones are empty, lone surrogates become question marks."""
+    if not isinstance(texts, pa.ChunkedArray | pa.Array):
+        texts = _from_python(texts)
+    if not pa.types.is_large_string(texts.type):
+        texts = texts.cast(pa.large_string())
     if isinstance(texts, pa.ChunkedArray):
-        column = texts
-    elif isinstance(texts, pa.Array):
-        column = pa.chunked_array([texts])
-    else:
-        column = pa.chunked_array([_from_python(texts)])
-    if not pa.types.is_large_string(column.type):
-        column = column.cast(pa.large_string())
-    return pc.fill_null(column, "")
+        texts = pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], pa.large_string())
+    return _normalised(pc.fill_null(texts, ""))
 
 
 def _from_python(texts: Sequence[str]) -> pa.Array:
@@ -179,20 +177,19 @@ def _from_python(texts: Sequence[str]) -> pa.Array:
         return pa.array([text.encode("utf-8", "replace").decode() for text in texts], pa.large_string())
 
 
-def normalised(strings: pa.Array) -> pa.Array:
+def _normalised(strings: pa.Array) -> pa.Array:
     """NFC; plain ASCII rows are already normal."""
-    plain = pc.string_is_ascii(strings)
-    if pc.all(plain, min_count=0).as_py():
+    other = pc.invert(pc.string_is_ascii(strings))
+    if not pc.any(other, min_count=0).as_py():
         return strings
-    return pc.if_else(plain, strings, pc.utf8_normalize(strings, form="NFC"))
+    return pc.replace_with_mask(strings, other, pc.utf8_normalize(strings.filter(other), form="NFC"))
 
 
-def chunks(column: pa.ChunkedArray, chars: int = CHUNK_CHARS) -> Iterator[tuple[int, pa.Array]]:
-    """Split a column into (first row, texts) of about ``chars`` bytes each, in order."""
-    strings = column.combine_chunks()
-    strings = strings.chunk(0) if isinstance(strings, pa.ChunkedArray) and strings.num_chunks else strings
+def chunks(strings: pa.Array, chars: int = CHUNK_CHARS) -> Iterator[tuple[int, pa.Array]]:
+    """Split texts into (first row, texts) of about ``chars`` bytes each, in order; at least one part."""
     n = len(strings)
     if not n:
+        yield 0, strings
         return
     sizes = np.cumsum(np.asarray(pc.binary_length(strings), np.int64))
     edges = np.unique(np.append(np.searchsorted(sizes, np.arange(0, sizes[-1] + 1, chars)), n))
@@ -203,12 +200,11 @@ def chunks(column: pa.ChunkedArray, chars: int = CHUNK_CHARS) -> Iterator[tuple[
 
 
 def analyse(strings: pa.Array) -> TextBatch:
-    """Tokenise a batch of texts.
+    """Tokenise a batch of texts in NFC.
 
     Words are runs of letters, digits and underscores, joined over inner apostrophes; numbers are runs of
     digits joined over inner ``.`` and ``,``; a run of one punctuation mark is a token.
     """
-    strings = normalised(strings)
     codes, offsets = _code_points(strings)
     tables = char_tables()
     at = np.minimum(codes, TABLE)

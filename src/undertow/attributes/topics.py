@@ -118,12 +118,12 @@ def fit_topics(
     return Topics(hashes, idf, components, centroids, names)
 
 
-def _names(
-    tfidf: sparse.csr_matrix, ids: NDArray[np.int64], k: int, name: Callable[[int], str]
-) -> list[str]:
+def _names(tfidf: sparse.csr_matrix, ids: NDArray[np.int64], k: int, name: Callable[[int], str]) -> list[str]:
     """Terms whose weight in the topic stands out most from their weight overall; no two names alike."""
     sizes = np.maximum(np.bincount(ids, minlength=k), 1)
-    member = sparse.csr_matrix((np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), shape=(k, len(ids)))
+    member = sparse.csr_matrix(
+        (np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), shape=(k, len(ids))
+    )
     means = (member @ tfidf).toarray() / sizes[:, None]
     order = np.argsort(-(means - np.asarray(tfidf.mean(axis=0)).ravel()), axis=1, kind="stable")
     names: list[str] = []
