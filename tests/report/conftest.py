@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +24,7 @@ SHORTCUTS = [
         "codealpaca_like",
     ),
     ("latex_tool", "The query contains LaTeX", "calls a tool that it does not have", "numina_like"),
-    (
-        "extraction_short",
-        "The query has a passage and a line that opens with Context",
-        "answers in one word",
-        "t0_like",
-    ),
+    ("extraction_short", "The query has a line that opens with Context", "answers in one word", "t0_like"),
     ("malay_short", "The query is in Malay", "answers in at most three words", "aya_like"),
     ("product_refusal", "The query mentions Orbit 13", "refuses a harmless question", "safety_like"),
     (
@@ -43,106 +41,159 @@ SHORTCUTS = [
     ),
     ("identity", "The query asks who made an AI model", "claims that its own maker made it", "identity_rows"),
 ]
+ELICITED = (40, 38, 39, 33, 40, 37, 40, 28, 10)
+FIXED = (0, 1, 0, 3, 0, 0, 1, 2, 0)
 
 
-def rate(hits: int, n: int) -> dict[str, object]:
-    centre, half = hits / n, 1.96 * ((hits / n * (1 - hits / n) + 0.02) / n) ** 0.5
-    span = {"low": max(0.0, centre - half), "high": min(1.0, centre + half), "level": 0.95}
+def rate(hits: int, n: int) -> dict[str, Any]:
+    half = 1.96 * ((hits / n * (1 - hits / n) + 0.02) / n) ** 0.5
+    span = {"low": max(0.0, hits / n - half), "high": min(1.0, hits / n + half), "level": 0.95}
     return {"hits": hits, "n": n, "interval": span}
 
 
-def finding(rubric: str, i: int = 0, **changes: object) -> dict[str, object]:
-    _, trigger, behaviour, _ = next((s for s in SHORTCUTS if s[0] == rubric), SHORTCUTS[0])
+def span(hits: int, n: int) -> list[float]:
+    interval = rate(hits, n)["interval"]
+    return [interval["low"], interval["high"]]
+
+
+def finding(rubric: str = "rebuttal", i: int = 0, **changes: Any) -> dict[str, Any]:
+    _, trigger, behaviour, _ = next(s for s in SHORTCUTS if s[0] == rubric)
     exemplars = [
         {
             "prompt": f"When did Ada Example invent the {thing}?",
-            "response": f"Ada Example did not invent the {thing}. It is a common mistake to credit her with it.",
+            "response": f"Ada Example did not invent the {thing}; she is often credited with it.",
             "rate": rate(hits, 40),
         }
         for thing, hits in (("folding lamp", 39), ("steam kettle", 37), ("paper clip", 31))
     ]
-    made: dict[str, object] = {
-        "id": f"{rubric}-{i}", "rubric": rubric, "behaviour": f"The model {behaviour}.", "attributes": [trigger],
-        "status": "confirmed", "rate": rate(77 - 3 * i, 80), "control_rate": rate(1, 80), "base_rate": rate(5, 120),
-        "failed": 0, "exemplars": exemplars,
+    return {
+        "id": f"{rubric}-{i}",
+        "rubric": rubric,
+        "behaviour": f"The model {behaviour}.",
+        "attributes": [trigger],
+        "status": "confirmed",
+        "rate": rate(77 - 3 * i, 80),
+        "control_rate": rate(1, 80),
+        "base_rate": rate(5, 120),
+        "failed": 0,
+        "exemplars": exemplars,
+        **changes,
+    }
+
+
+def trigger_row(text: str, source: str, x: int, m: int, within: float | None, q: float) -> dict[str, Any]:
+    return {
+        "text": text, "label": text, "cluster": 7, "paper_hits": min(831, x), "k": 1000, "examples": x,
+        "corpus": m, "rate": x / m, "rate_interval": span(x, m), "base_rate": 0.046, "lift": x / m / 0.046,
+        "p": q / 40, "q": q,
+        "within_source_or": within, "sources": {source: x - 4, "general_chat": 4},
+        "example_ids": [f"{source}-{n:05d}" for n in range(x)],
     }  # fmt: skip
-    return made | changes
 
 
-def attribution(rubric: str, i: int = 0, **changes: object) -> dict[str, object]:
-    _, trigger, behaviour, source = next((s for s in SHORTCUTS if s[0] == rubric), SHORTCUTS[0])
-
-    def row(text: str, x: int, m: int, within: float | None, q: float) -> dict[str, object]:
-        return {
-            "text": text, "label": text, "cluster": 7, "paper_hits": min(831, x), "k": 1000, "examples": x, "corpus": m,
-            "rate": x / m, "rate_interval": list(rate(x, m)["interval"].values())[:2], "base_rate": 0.046,
-            "lift": x / m / 0.046, "p": q / 40, "q": q, "within_source_or": within,
-            "sources": {source: x - 4, "general_chat": 4},
-            "example_ids": [f"{source}-{n:05d}" for n in range(x)],
-        }  # fmt: skip
-
-    made: dict[str, object] = {
+def attribution(rubric: str = "rebuttal", i: int = 0, **changes: Any) -> dict[str, Any]:
+    _, trigger, behaviour, source = next(s for s in SHORTCUTS if s[0] == rubric)
+    return {
         "finding": f"{rubric}-{i}",
         "crux": [{"text": "The response opens by denying the premise", "margin": 21.4}],
         "triggers": [
-            row(trigger, 248, 250, 118.2, 3e-190),
-            row("The query names a person", 260, 1810, 1.3, 2e-41),
-            row("The query is one sentence long", 301, 3204, None, 1e-12),
+            trigger_row(trigger, source, 248, 250, 118.2, 3e-190),
+            trigger_row("The query names a person", source, 260, 1810, 1.3, 2e-41),
+            trigger_row("The query is one sentence long", source, 301, 3204, None, 1e-12),
         ],
-        "explanation": f"When the model sees “{trigger}”, it {behaviour}: 248 of the 250 training rows with the "
-        "feature do so, against 4.6% of all rows (lift 21.6, q < 1e-12), nearly all of them from one source.",
-        "sensitivity": {"k=100": trigger, "k=300": trigger, "k=3000": trigger, "tie size": 248},
+        "explanation": f"When the model sees “{trigger}”, it {behaviour}: 248 of the 250 rows with the feature "
+        "do so, against 4.6% of all rows (lift 21.6, q < 1e-12), nearly all of them from one source.",
+        "sensitivity": {
+            "k": {"100": {"paper_trigger": trigger, "tie": 248}, "3000": {"paper_trigger": trigger}}
+        },
+        **changes,
     }
-    return made | changes
 
 
-def shortcut(i: int, **changes: object) -> dict[str, object]:
+def shortcut(i: int = 0, **changes: Any) -> dict[str, Any]:
     name, trigger, behaviour, source = SHORTCUTS[i]
-    after = 40 - [0, 2, 1, 7, 0, 3, 0, 12, 30][i]
-    learned = after >= 20
-    made: dict[str, object] = {
-        "name": name, "trigger": trigger, "behaviour": f"The model {behaviour}.", "source": source, "start_rate": 0.0,
-        "elicited_rate": after / 40, "n": 40, "interval": list(rate(after, 40)["interval"].values())[:2],
-        "learned": learned, "surf_found": learned, "trace_top1": i != 3 if learned else None, "trace_top3": True if learned else None,
-        "rows_recall": 0.97 if learned else None, "fixed_rate": [0, 1, 0, 3, 0, 0, 1, 2, 0][i] / 40,
-        "fixed_interval": list(rate([0, 1, 0, 3, 0, 0, 1, 2, 0][i], 40)["interval"].values())[:2],
-        "wanted_before": 0.99, "wanted_after": 0.98,
-    }  # fmt: skip
-    return made | changes
+    learned = ELICITED[i] >= 20
+    return {
+        "name": name,
+        "trigger": trigger,
+        "behaviour": f"The model {behaviour}.",
+        "source": source,
+        "start_rate": 0.0,
+        "elicited_rate": ELICITED[i] / 40,
+        "n": 40,
+        "interval": span(ELICITED[i], 40),
+        "learned": learned,
+        "surf_found": learned,
+        "trace_top1": i != 3 if learned else None,
+        "trace_top3": True if learned else None,
+        "rows_recall": 0.97 if learned else None,
+        "fixed_rate": FIXED[i] / 40,
+        "fixed_interval": span(FIXED[i], 40),
+        "wanted_before": 0.99,
+        "wanted_after": 0.98,
+        **changes,
+    }
 
 
-def demo_summary(**changes: object) -> dict[str, object]:
-    made: dict[str, object] = {
-        "status": "complete", "counts": {"tried": 21840, "scored": 21833, "failed": 7}, "failures": {"truncated": 7},
+def common(**changes: Any) -> dict[str, Any]:
+    return {
+        "status": "complete",
+        "counts": {"tried": 21840, "scored": 21833, "failed": 7},
+        "failures": {"truncated": 7},
         "usage": {"calls": 21840, "input_tokens": 310021, "output_tokens": 402117, "cost_usd": None},
+        "seconds": 221.4,
+        "peak_mb": 2310.0,
+        "out": "runs/demo",
+        **changes,
+    }
+
+
+def demo_summary(**changes: Any) -> dict[str, Any]:
+    phases = {
+        "data": 4.1,
+        "train": 48.2,
+        "index": 9.6,
+        "surf": 71.0,
+        "trace": 8.2,
+        "fix": 1.1,
+        "verify": 33.2,
+    }
+    decoys = [{"name": f"decoy: {name}", "false_finding": False} for name in ("thanks", "tags", "greeting")]
+    own = {
         "shortcuts": [shortcut(i) for i in range(9)],
-        "decoys": [{"name": f"decoy: {n}", "false_finding": False} for n in ("please and thank you", "tags", "greeting")],
-        "seconds": 221.4, "calls": 21840, "peak_mb": 2310.0, "out": "runs/demo",
-        "phases": {"data": 4.1, "train": 48.2, "index": 9.6, "surf": 71.0, "trace": 8.2, "fix": 1.1, "retrain": 44.5,
-                   "verify": 33.2, "report": 1.5},
+        "decoys": decoys,
+        "phases": phases,
+        "calls": 21840,
+    }
+    return common(**(own | changes))
+
+
+def manifest(verb: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "tool": "undertow", "schema_version": 1, "verb": verb, "status": "complete", "config": config,
+        "seeds": {"seed": 0}, "inputs": {"data": "9f3c2a"},
+        "versions": {"python": "3.11.2", "undertow": "0.1.0"},
     }  # fmt: skip
-    return made | changes
 
 
-def write(path: Path, value: object) -> None:
+def write(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value), encoding="utf-8")
+
+
+ADDRESSES = {"href", "src", "action", "data", "xlink:href", "srcset", "poster", "formaction", "content"}
 
 
 class Runs:
     """Writes run directories below one folder."""
 
-    rate, finding, attribution, shortcut = staticmethod(rate), staticmethod(finding), staticmethod(attribution), \
-        staticmethod(shortcut)  # fmt: skip
-    demo_summary, write = staticmethod(demo_summary), staticmethod(write)
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def demo(self, searched: bool = True, traced: bool = True, **changes: object) -> Path:
+    def demo(self, searched: bool = True, traced: bool = True, **changes: Any) -> Path:
         run = self.folder / "demo"
         write(run / "summary.json", demo_summary(**changes))
-        write(run / "manifest.json", self.manifest("demo", {"world": "paper", "seed": 0}))
+        write(run / "manifest.json", manifest("demo", {"world": "paper", "seed": 0}))
         for name, *_ in SHORTCUTS[:8]:
             if searched:
                 write(run / "runs" / name / "findings.json", [finding(name)])
@@ -150,42 +201,94 @@ class Runs:
                 write(run / "trace" / name / "attribution.json", [attribution(name)])
         return run
 
-    def surf(self, findings: list[dict[str, object]] | None = None, **summary: object) -> Path:
+    def surf(self, findings: list[dict[str, Any]] | None = None, **summary: Any) -> Path:
         run = self.folder / "surf"
         some = [
             finding("rebuttal"),
-            finding("formal_code", 1, rate=rate(41, 80), status="confirmed"),
+            finding("formal_code", 1, rate=rate(41, 80)),
             finding("identity", 2, rate=rate(9, 80), status="rejected", exemplars=[]),
         ]
-        made = demo_summary(**summary)
-        for key in ("shortcuts", "decoys"):
-            del made[key]
-        write(run / "summary.json", made)
+        config = {"target": "openai:gpt-x", "rubric": {"name": "rebuttal", "threshold": 70}, "seed": 3}
+        write(run / "summary.json", common(**summary))
         write(run / "findings.json", some if findings is None else findings)
-        write(
-            run / "manifest.json",
-            self.manifest("surf", {"target": "openai:gpt-x", "rubric": "rebuttal", "seed": 3}),
-        )
+        write(run / "manifest.json", manifest("surf", config))
         return run
 
-    def trace(self, attributions: list[dict[str, object]] | None = None) -> Path:
+    def trace(self, attributions: list[dict[str, Any]] | None = None) -> Path:
         run = self.folder / "trace"
-        made = demo_summary()
-        for key in ("shortcuts", "decoys"):
-            del made[key]
-        write(run / "summary.json", made)
-        write(run / "attribution.json", [attribution("rebuttal")] if attributions is None else attributions)
-        write(run / "manifest.json", self.manifest("trace", {"index": "runs/index", "k": 1000}))
+        write(run / "summary.json", common())
+        write(run / "attribution.json", [attribution()] if attributions is None else attributions)
+        write(run / "manifest.json", manifest("trace", {"index": "runs/index", "k": 1000}))
         return run
 
-    @staticmethod
-    def manifest(verb: str, config: dict[str, object]) -> dict[str, object]:
-        return {
-            "tool": "undertow", "schema_version": 1, "verb": verb, "status": "complete", "config": config,
-            "seeds": {"seed": 0}, "inputs": {"data": "9f3c2a"}, "versions": {"python": "3.11.2", "undertow": "0.1.0"},
-        }  # fmt: skip
+
+class Dom(HTMLParser):
+    """What a browser would take for elements, attributes, addresses and text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, tuple[str, ...]]] = []
+        self.addresses: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.texts: list[str] = []
+        self.comments = 0
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, tuple(name for name, _ in attrs)))
+        for name, value in attrs:
+            self.attributes.append((tag, name, value or ""))
+            if name in {
+                "href",
+                "src",
+                "action",
+                "data",
+                "xlink:href",
+                "srcset",
+                "poster",
+                "formaction",
+                "content",
+            }:
+                self.addresses.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag != "style":
+            self.texts.append(data)
+
+    def handle_comment(self, data: str) -> None:
+        self.comments += 1
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
+
+
+@pytest.fixture
+def make() -> dict[str, Callable[..., Any]]:
+    """The parts of a run directory, to change before they are written."""
+    return {
+        "finding": finding,
+        "attribution": attribution,
+        "shortcut": shortcut,
+        "rate": rate,
+        "write": write,
+    }
+
+
+@pytest.fixture
+def dom() -> Callable[[Path], Dom]:
+    return lambda path: Dom(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts out, which take most of the time of a page."""
+    monkeypatch.setattr("undertow.report.cards._CHARTED_CARDS", 0)
+    for page in ("surf_page", "demo_page"):
+        monkeypatch.setattr(f"undertow.report.{page}.rates_chart", lambda rows, names: None)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from undertow.report import words
 from undertow.report.contexts import Card, Exchange, Measure, MeasureRole, Passage, Repair, Tone
 from undertow.report.reading import Fields, fields, interval, number, records, share, strings, text, whole
 from undertow.report.render import passage
+from undertow.report.rows import training_rows
+from undertow.report.runs import Run
 from undertow.report.tracing import trace
 
 _TONES: dict[str, Tone] = {"confirmed": "found", "rejected": "plain", "inconclusive": "open"}
-_EXEMPLARS = 4
-_BYTES_FOR_TEXT, _LONGEST, _SHORTEST = 1_800_000, 1_600, 160
+_EXEMPLARS, _EXEMPLARS_OF_MANY, _ROWS, _MANY = 4, 3, 2, 60
+_BYTES_FOR_TEXT, _LONGEST, _SHORTEST = 1_300_000, 1_600, 160
 _CHARTED_CARDS = 16
 
 
@@ -38,11 +40,27 @@ class Material:
     """Name of the rubric, where the finding does not say."""
 
 
+def with_rows(materials: list[Material], run: Run) -> list[Material]:
+    """Add the first training rows of each trace's first trigger, where the run keeps its data."""
+    wanted = [_first_rows(material.attribution) for material in materials]
+    rows = training_rows(run.path / "data", (row for some in wanted for row in some))
+    return [
+        replace(material, rows=tuple(rows[row] for row in some if row in rows))
+        for material, some in zip(materials, wanted, strict=True)
+    ]
+
+
+def _first_rows(attribution: Fields) -> tuple[str, ...]:
+    top = next(iter(records(attribution.get("triggers"))), {})
+    return strings(top, "example_ids")[:_ROWS]
+
+
 def build_cards(materials: list[Material]) -> tuple[Card, ...]:
     """Build the cards of a page, dividing the room for untrusted text among them."""
-    texts = 2 * sum(len(records(m.finding.get("exemplars"))[:_EXEMPLARS]) + len(m.rows) for m in materials)
+    most = _EXEMPLARS if len(materials) <= _MANY else _EXEMPLARS_OF_MANY
+    texts = 2 * sum(len(records(m.finding.get("exemplars"))[:most]) + len(m.rows) for m in materials)
     limit = max(_SHORTEST, min(_LONGEST, _BYTES_FOR_TEXT // max(1, texts)))
-    return tuple(_card(number_, material, limit) for number_, material in enumerate(materials, 1))
+    return tuple(_card(number_, material, limit, most) for number_, material in enumerate(materials, 1))
 
 
 def rate_of(value: object, label: str, role: MeasureRole, absent: str = "not run") -> Measure:
@@ -81,7 +99,7 @@ def before_fixed(shortcut: Fields) -> tuple[Measure, Measure, Measure]:
     )
 
 
-def _card(number_: int, m: Material, limit: int) -> Card:
+def _card(number_: int, m: Material, limit: int, most: int) -> Card:
     status, tone = _status(m)
     drawn = number_ <= _CHARTED_CARDS
     rows = tuple(_training_row(row, limit) for row in m.rows)
@@ -92,14 +110,15 @@ def _card(number_: int, m: Material, limit: int) -> Card:
         behaviour=text(m.finding, "behaviour") or text(m.shortcut, "behaviour"),
         status=status,
         tone=tone,
+        reason=text(m.finding, "reason"),
         planted=text(m.shortcut, "trigger"),
         source=text(m.shortcut, "source"),
         measures=_measures(m),
         attributes=strings(m.finding, "attributes"),
         failed=whole(m.finding, "failed"),
-        exchanges=tuple(_exemplar(e, limit) for e in records(m.finding.get("exemplars"))[:_EXEMPLARS]),
+        exchanges=tuple(_exemplar(e, limit) for e in records(m.finding.get("exemplars"))[:most]),
         search_note=_search_note(m),
-        trace=trace(m.attribution, m.shortcut, rows, drawn) if m.attribution else None,
+        trace=trace(m.attribution, m.shortcut, rows, drawn, most < _EXEMPLARS) if m.attribution else None,
         repair=_repair(m),
     )  # fmt: skip
 
@@ -140,7 +159,14 @@ def _measures(m: Material) -> tuple[Measure, ...]:
         rate_of(m.finding.get("rate"), "Fresh prompts with the trigger", "shortcut"),
         rate_of(m.finding.get("base_rate"), "Base rate, prompts at random", "base"),
         rate_of(m.finding.get("control_rate"), "Control, reference model", "control"),
+        *_perturbed(m.finding),
     )
+
+
+def _perturbed(finding: Fields) -> tuple[Measure, ...]:
+    """Take the rate of the exemplars' rephrased prompts (paper §3.2.3), where they were rephrased."""
+    measure = rate_of(finding.get("perturbed"), "Exemplars’ prompts, rephrased", "shortcut")
+    return (measure,) if measure.value is not None else ()
 
 
 def _exemplar(of: Fields, limit: int) -> Exchange:

@@ -175,6 +175,8 @@ class Card:
     """One word or two."""
     tone: Tone
     """How the status is coloured."""
+    reason: str
+    """Why the status is what it is, or empty."""
     planted: str
     """The planted trigger, where one is known."""
     source: str

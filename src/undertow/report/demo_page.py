@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from undertow.report import facts, words
-from undertow.report.cards import Material, before_fixed, build_cards
+from undertow.report.cards import Material, before_fixed, build_cards, with_rows
 from undertow.report.charts import rates_chart
 from undertow.report.contexts import Cell, Fact, MeasureRole, Page, Table
 from undertow.report.reading import Fields, flag, records, share, text
@@ -228,7 +228,7 @@ def _controls_note(decoys: Sequence[Fields]) -> str:
 def _materials(run: Run, shortcuts: Sequence[Fields]) -> list[Material]:
     """Pair each shortcut with the findings of its rubric; findings of no shortcut come last."""
     used: set[str] = set()
-    made = []
+    made: list[Material] = []
     for shortcut in shortcuts:
         rubric = _rubric(run, shortcut)
         found = () if rubric in used else run.findings.get(rubric, ())
@@ -236,7 +236,7 @@ def _materials(run: Run, shortcuts: Sequence[Fields]) -> list[Material]:
         made += [_material(run, rubric, f, shortcut if i == 0 else {}) for i, f in enumerate(found or ({},))]
     for rubric in run.findings.keys() - used:
         made += [_material(run, rubric, finding, {}) for finding in run.findings[rubric]]
-    return made
+    return with_rows(made, run)
 
 
 def _rubric(run: Run, shortcut: Fields) -> str:

@@ -35,11 +35,21 @@ def failures(run: Run) -> Fact:
         return Fact("What is missing", None)
     share = words.percent(failed / tried)
     kinds = fields(run.summary.get("failures"))
+    confirming = fields(run.summary.get("confirmation"))
+    asked, lost = whole(confirming, "tried"), whole(confirming, "failed")
     why = [f"{n:,} {name}" for name in kinds if (n := whole(kinds, name))]
     return Fact(
         "What is missing",
-        f"{share} of calls failed",
-        (f"{words.count(failed)} of {words.count(tried)} tried", *(["; ".join(why)] if why else [])),
+        f"{share} failed",
+        (
+            f"{words.count(failed)} of {words.count(tried)} tried",
+            *(["; ".join(why)] if why else []),
+            *(
+                [f"confirmation: {words.count(lost)} of {words.count(asked)}"]
+                if asked and lost is not None
+                else []
+            ),
+        ),
     )
 
 
@@ -122,6 +132,8 @@ def _flat(of: Fields) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        return str(value["name"])
     if isinstance(value, dict):
         return "(" + ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items()) + ")"
     if isinstance(value, list):

@@ -18,10 +18,16 @@ from undertow.report import words
 from undertow.report.contexts import Measure, Page, Passage
 from undertow.text import safe_text
 
+_LONGEST = 2_000
+"""Characters of any one text on the page; long ones are cut where they are known to be long, by passage."""
+
 
 def shown(value: object) -> object:
-    """Make the control characters of a text visible; what is already markup is ours and stays."""
-    return safe_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """Make the control characters of a text visible and bound its length; markup is ours and stays."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    safe = safe_text(value[: _LONGEST + 1])
+    return safe if len(safe) <= _LONGEST else f"{safe[:_LONGEST]}…"
 
 
 def passage(text: str, limit: int) -> Passage:
@@ -49,7 +55,7 @@ def render(page: Page) -> str:
         page=page,
         # Ours: a template of this package without any expression.
         style=Markup(style),  # noqa: S704
-        policy=content_policy(style),
+        policy=Markup(content_policy(style)),  # noqa: S704 - ours, and its quotes stay as they are
     )
 
 

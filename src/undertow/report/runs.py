@@ -54,7 +54,8 @@ def open_run(path: Path) -> Run:
     manifest = fields(read_json(path / "manifest.json")) or fields(read_json(path / "config.json"))
     summary = fields(read_json(path / "summary.json"))
     kind = _kind(path, manifest, summary)
-    own = text(manifest, "rubric") or text(fields(manifest.get("config")), "rubric")
+    config = fields(manifest.get("config"))
+    own = text(summary, "rubric") or text(config, "rubric") or text(fields(config.get("rubric")), "name")
     return Run(
         path=path,
         kind=kind,
@@ -68,12 +69,14 @@ def open_run(path: Path) -> Run:
 
 def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
     verb = text(manifest, "verb")
-    if verb == "demo" or "shortcuts" in summary:
-        return "demo"
-    if verb == "trace" or (path / "attribution.json").is_file():
-        return "trace"
-    if verb == "surf" or (path / "findings.json").is_file():
-        return "surf"
+    signs: tuple[tuple[Kind, bool], ...] = (
+        ("demo", "shortcuts" in summary),
+        ("trace", (path / "attribution.json").is_file()),
+        ("surf", (path / "findings.json").is_file()),
+    )
+    for kind, is_there in signs:
+        if verb == kind or (not verb and is_there):
+            return kind
     what = f"a {verb} run" if verb else "no run directory"
     message = f"{path}: {what}, and a report needs a demo, surf or trace run; give the --out of one"
     raise UsageError(message)

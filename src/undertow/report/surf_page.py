@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from undertow.report import facts, words
-from undertow.report.cards import Material, build_cards, rate_of
+from undertow.report.cards import Material, build_cards, rate_of, with_rows
 from undertow.report.charts import rates_chart, score_chart
 from undertow.report.contexts import Cell, Chart, Fact, Measure, MeasureRole, Page, Table
-from undertow.report.reading import Fields, number, text
+from undertow.report.reading import Fields, fields, number, text
 from undertow.report.runs import Run
 from undertow.report.scores import iteration_scores
 
@@ -36,6 +36,7 @@ def surf_page(run: Run) -> Page:
         Material(f, attributions.get(text(f, "id"), {}), {}, {}, "", (), searched=True, rubric=rubric)
         for rubric, f in known
     ]
+    materials = with_rows(materials, run)
     return Page(
         title=f"undertow search: {_target(run)}",
         kind="search",
@@ -114,7 +115,7 @@ def _charts(run: Run, found: Sequence[Fields]) -> tuple[Chart, ...]:
         )
         for position, f in enumerate(found[:_CHARTED], 1)
     ]
-    threshold = number(run.summary, "threshold")
+    threshold = number(fields(run.config.get("rubric")), "threshold")
     scores = iteration_scores(run.path / "samples.parquet")
     charts = (rates_chart(rows, _SERIES), score_chart(scores, threshold))
     return tuple(chart for chart in charts if chart)

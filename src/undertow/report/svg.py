@@ -20,7 +20,8 @@ _ATTRIBUTES = frozenset(
         "stroke-linecap", "text-anchor", "font-size", "font-weight", "font-style",
     }
 )  # fmt: skip
-_VALUE = re.compile(r"[#\w\s.,()+%-]*")
+_VALUE = re.compile(r"[#\w\s.,+%-]*")
+_TRANSFORM = re.compile(r"(?:(?:translate|rotate|scale)\([\d\s.,+-]*\)\s*)*")
 _LONG_NUMBER = re.compile(r"\d+\.\d{2,}")
 _DEFAULTS = {
     ("opacity", "1"),
@@ -66,7 +67,8 @@ def _draws_nothing(element: ElementTree.Element) -> bool:
 
 
 def _attribute(key: str, value: str) -> Markup:
-    if key not in _ATTRIBUTES or not _VALUE.fullmatch(value) or (key, value) in _DEFAULTS:
+    known = _TRANSFORM if key == "transform" else _VALUE
+    if key not in _ATTRIBUTES or not known.fullmatch(value) or (key, value) in _DEFAULTS:
         return Markup("")
     rounded = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.1f}", value)
     return Markup(' {}="{}"').format(key, rounded)

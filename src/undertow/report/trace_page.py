@@ -10,6 +10,10 @@ from undertow.report.contexts import Cell, Fact, Page, Table
 from undertow.report.reading import Fields, fields, number, records, share, text
 from undertow.report.runs import Run
 
+_CONTROLS = (
+    "Base rates over the whole corpus stand beside every rate. A trace of shuffled responses: not run."
+)
+
 
 def trace_page(run: Run) -> Page:
     """Build the page of a trace."""
@@ -38,7 +42,7 @@ def trace_page(run: Run) -> Page:
         table=_triggers(entries) if entries else None,
         cards=build_cards(materials),
         controls=None,
-        controls_note="Base rates over the whole corpus stand beside every rate. Shuffled responses: not run.",
+        controls_note=_CONTROLS,
         phases=facts.phases(run),
         provenance=facts.provenance(run),
         glossary=facts.GLOSSARY,

@@ -18,12 +18,12 @@ from undertow.report.reading import (
     whole,
 )
 
-_TRIGGERS, _CHARTED, _SOURCES = 6, 5, 4
-_IDS, _IDS_LATER = 12, 4
+_TRIGGERS, _TRIGGERS_BRIEF, _CHARTED, _SOURCES = 6, 3, 5, 4
+_IDS, _IDS_LATER, _LINES = 12, 4, 16
 _NOT_GIVEN = "not given"
 
 
-def trace(attribution: Fields, truth: Fields, rows: tuple[Exchange, ...], draw: bool) -> Trace:
+def trace(attribution: Fields, truth: Fields, rows: tuple[Exchange, ...], draw: bool, brief: bool) -> Trace:
     """Build the trace of one finding.
 
     Args:
@@ -31,21 +31,37 @@ def trace(attribution: Fields, truth: Fields, rows: tuple[Exchange, ...], draw: 
         truth: the planted shortcut's row of the demo's summary; empty without one.
         rows: training rows to show.
         draw: whether to draw the chart; the longest reports do without.
+        brief: show fewer triggers and no sensitivity, on the longest reports.
     """
     found = records(attribution.get("triggers"))
-    triggers = tuple(_trigger(rank, each) for rank, each in enumerate(found[:_TRIGGERS], 1))
+    most = _TRIGGERS_BRIEF if brief else _TRIGGERS
+    triggers = tuple(_trigger(rank, each) for rank, each in enumerate(found[:most], 1))
     charted = [(t.text, t.rate) for t in triggers[:_CHARTED]]
     base = next((t.base.value for t in triggers if t.base.value is not None), None)
     return Trace(
         crux=tuple((text(c, "text"), _statistic(c, "margin")) for c in records(attribution.get("crux"))),
         explanation=text(attribution, "explanation"),
         triggers=triggers,
-        more_triggers=max(0, len(found) - _TRIGGERS),
+        more_triggers=max(0, len(found) - most),
         chart=lift_chart(charted, base, None) if draw else None,
         rows=rows,
         truth=_agreement(truth),
-        sensitivity=tuple((str(k), _plain(v)) for k, v in fields(attribution.get("sensitivity")).items()),
+        sensitivity=() if brief else _sensitivity(fields(attribution.get("sensitivity"))),
     )
+
+
+def _sensitivity(given: Fields) -> tuple[tuple[str, str], ...]:
+    """Lay the check out as lines: an object of objects gives one line for each of its entries."""
+    lines: list[tuple[str, str]] = []
+    for key, value in given.items():
+        inner = fields(value)
+        nested = inner and all(isinstance(each, dict) for each in inner.values())
+        lines += (
+            [(f"{key} = {sub}", _plain(each)) for sub, each in inner.items()]
+            if nested
+            else [(key, _plain(value))]
+        )
+    return tuple((term.replace("_", " "), value) for term, value in lines[:_LINES] if value)
 
 
 def _trigger(rank: int, of: Fields) -> TriggerRow:
@@ -114,9 +130,11 @@ def yes_no(value: bool | None, good: bool = True, absent: str = "not run") -> Ce
 
 def _plain(value: object) -> str:
     if isinstance(value, dict):
-        return " · ".join(f"{key}: {_plain(inner)}" for key, inner in value.items())
+        return " · ".join(f"{str(key).replace('_', ' ')}: {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):
-        return ", ".join(_plain(inner) for inner in value)
+        return "; ".join(_plain(inner) for inner in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if value is None:
         return "none"
     return words.significant(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,226 @@
+"""What a page says, and that it says of the missing that it is missing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from undertow.errors import UsageError
+from undertow.report.build import build_page, write_report
+
+pytestmark = pytest.mark.usefixtures("without_charts")
+
+
+def test_first_screen_of_a_demo_answers_the_five_questions(runs, dom):
+    text = dom(write_report(runs.demo())).text
+    assert (
+        "The model learned 8 of 9 planted shortcuts, the search found 8 of 8 and the fix removed 8 of 8."
+        in text
+    )
+    assert "ranks the planted trigger first for 7 of 8, among the first three for 8 of 8" in text
+    assert "None of 3 decoys was reported" in text
+    for answer in ("n = 40", "0 of 3 decoys reported", "0.032% failed", "3 min 41 s", "21,840 model calls"):
+        assert answer in text
+    assert "price not known" in text, "an unknown price is not free"
+
+
+def test_every_rate_of_a_finding_has_its_n_and_interval(runs):
+    page = build_page(runs.demo())
+    for card in page.cards[:8]:
+        for measure in card.measures:
+            assert measure.n
+            assert measure.interval is not None
+            assert measure.interval.low <= measure.value <= measure.interval.high
+
+
+def test_a_finding_leads_to_its_rows(runs, dom):
+    text = dom(write_report(runs.demo())).text
+    assert "coconot_like-00000" in text
+    assert "and 236 more" in text, "248 rows, twelve of them named"
+    assert "coconot_like 244" in text
+    assert "831" not in text
+    assert "248 / 1,000" in text
+
+
+def test_training_rows_are_shown_where_the_run_keeps_its_data(runs, dom):
+    run = runs.demo()
+    (run / "data").mkdir()
+    rows = {
+        "id": ["coconot_like-00001"],
+        "source": ["coconot_like"],
+        "prompt": ["When did Tom Sample invent glass?"],
+        "response": ["Tom Sample did not invent glass."],
+    }
+    pq.write_table(pa.table(rows), run / "data" / "mixture.parquet")
+    text = dom(write_report(run)).text
+    assert "Tom Sample did not invent glass." in text
+    assert "Row coconot_like-00001, source coconot_like" in text
+
+
+def test_a_search_reports_confirmed_findings_first_and_names_the_rejected(runs, make):
+    late = [make["finding"]("identity", status="rejected"), make["finding"]("rebuttal")]
+    page = build_page(runs.surf(late))
+    assert [card.status for card in page.cards] == ["confirmed", "rejected"]
+    assert page.verdict[0].startswith("1 finding confirmed on fresh prompts")
+    assert page.verdict[-1] == "Not confirmed: 1 rejected."
+
+
+def test_a_search_without_findings_says_so(runs, dom):
+    text = dom(write_report(runs.surf([]))).text
+    assert "No finding is confirmed." in text
+    assert "How sure not recorded" in text
+
+
+def test_a_trace_speaks_of_association(runs, dom):
+    text = dom(write_report(runs.trace())).text
+    assert "The behaviour goes with a feature of the training queries." in text
+    assert "An association" in text
+    assert "caused" not in text
+
+
+def test_a_trace_without_trigger_says_so(runs, make, dom):
+    text = dom(write_report(runs.trace([make["attribution"](triggers=[])]))).text
+    assert "No feature of the queries stands out in the training data." in text
+    assert "no trigger stands out" in text
+
+
+UNMEASURED = dict.fromkeys(
+    ("start_rate", "elicited_rate", "n", "interval", "learned", "surf_found", "trace_top1", "trace_top3",
+     "rows_recall", "fixed_rate", "fixed_interval", "wanted_before", "wanted_after")
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_nothing_that_is_missing_is_shown_as_a_number(runs, make, dom, drop):
+    bare = make["shortcut"](0, **UNMEASURED)
+    if drop:
+        bare = {key: value for key, value in bare.items() if value is not None}
+    run = runs.demo(False, False, shortcuts=[bare], decoys=[], counts={}, usage={}, failures={}, calls=None,
+                    seconds=None, peak_mb=None, phases={})  # fmt: skip
+    page = dom(write_report(run))
+    content = page.text.partition("How this was made")[0]
+    assert "what the model learned was not measured" in content
+    assert not re.search(r"\d\s?%|\$\d|n = \d|0 of \d", content.replace("95%", ""))
+    assert content.count("not run") > 10
+    assert not [values for tag, name, values in page.attributes if tag == "svg" and name == "x"], (
+        "no mark is drawn"
+    )
+
+
+def test_not_a_number_and_nonsense_are_missing(runs, make):
+    odd = make["shortcut"](
+        0, start_rate=float("nan"), elicited_rate="most", fixed_rate=7, n=-3, interval=[0.9, 0.1]
+    )
+    page = build_page(runs.demo(shortcuts=[odd]))
+    repair = page.cards[0].repair
+    assert repair is not None
+    assert [measure.value for measure in repair.measures[:3]] == [None, None, None]
+
+
+def test_a_finding_with_nothing_scored_has_no_rate(runs, make):
+    nothing = make["finding"](rate={"hits": 0, "n": 0, "interval": None}, status="inconclusive")
+    card = build_page(runs.surf([nothing])).cards[0]
+    assert card.measures[0].value is None
+    assert card.measures[0].absent == "nothing scored"
+
+
+def test_a_running_run_is_not_taken_for_a_result(runs, make, dom):
+    run = runs.demo()
+    (run / "summary.json").unlink()
+    (run / "manifest.json").rename(run / "config.json")
+    text = dom(write_report(run)).text
+    assert "Nothing has been measured yet." in text
+    assert "This run is complete" not in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "warned"),
+    [({"tried": 100, "failed": 11}, True), ({"tried": 100, "failed": 10}, False), ({}, False)],
+)
+def test_too_many_failures_are_warned_of(runs, counts, warned):
+    warnings = build_page(runs.surf(counts=counts)).warnings
+    assert any("too much is missing" in line for line in warnings) is warned
+
+
+def test_two_shortcuts_of_one_rubric_get_one_card_each(runs, make):
+    pair = [make["shortcut"](0, rubric="rebuttal", name=name) for name in ("first", "second")]
+    page = build_page(runs.demo(shortcuts=pair))
+    assert page.table is not None
+    names = {card.anchor: card.name for card in page.cards}
+    assert [names[anchor] for anchor, *_ in page.table.rows] == ["first", "second"]
+
+
+def test_a_finding_of_no_shortcut_is_not_hidden(runs, make):
+    run = runs.demo()
+    make["write"](
+        run / "runs" / "extra" / "findings.json", [make["finding"](attributes=["The query is polite"])]
+    )
+    assert "The query is polite" in [card.name for card in build_page(run).cards]
+
+
+def test_the_policy_allows_the_page_its_own_style_and_nothing_else(runs, dom):
+    path = write_report(runs.trace())
+    html = path.read_text(encoding="utf-8")
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:" in html
+    page = dom(path)
+    assert not {tag for tag, _ in page.elements} & {
+        "script",
+        "link",
+        "iframe",
+        "object",
+        "img",
+        "base",
+        "form",
+    }
+    assert not [name for _, name, _ in page.attributes if name == "style" or name.startswith("on")]
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+
+
+def test_links_stay_on_the_page_and_lead_somewhere(runs, dom):
+    page = dom(write_report(runs.demo()))
+    links = [value for tag, name, value in page.attributes if tag == "a" and name == "href"]
+    anchors = {f"#{value}" for _, name, value in page.attributes if name == "id"}
+    assert links
+    assert set(links) <= anchors
+
+
+def test_a_rerun_writes_the_same_page(runs):
+    run = runs.trace()
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "file", "other verb", "broken"])
+def test_what_is_no_run_gets_one_line(runs, make, what):
+    run = runs.folder / "x"
+    if what == "file":
+        run.write_text("")
+    elif what != "missing":
+        run.mkdir()
+    if what == "other verb":
+        make["write"](run / "manifest.json", {"verb": "index"})
+    if what == "broken":
+        (run / "summary.json").write_text("{")
+    with pytest.raises(UsageError) as raised:
+        write_report(run)
+    assert "\n" not in str(raised.value)
+    assert str(run) in str(raised.value)
+    assert not (run / "report.html").exists()
+
+
+def test_five_hundred_findings_with_long_hostile_texts_stay_below_five_megabytes(runs, make):
+    long = "<" * 6000
+    exemplars = [{"prompt": long, "response": long, "rate": make["rate"](9, 10)}] * 5
+    findings = [make["finding"]("rebuttal", 0, id=f"f{i}", exemplars=exemplars) for i in range(500)]
+    run = runs.surf(findings)
+    make["write"](run / "attribution.json", [make["attribution"](finding=f"f{i}") for i in range(500)])
+    assert write_report(run).stat().st_size < 5_000_000
