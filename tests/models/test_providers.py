@@ -110,6 +110,7 @@ async def test_preflight_names_a_bad_key_a_missing_model_and_a_dead_host(
         with pytest.raises(UsageError, match="rejected") as caught:
             await preflight(open_model(spec(url)))
     assert "bad-key-canary" not in str(caught.value)
+    monkeypatch.delenv("UNDERTOW_API_KEY")
     with (
         fault_server.running("--faults", "slow", "--share", "1") as url,
         pytest.raises(UsageError, match="timeout"),

@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-_FENCE = re.compile(r"```[^\n`]*\n.*?\S.*?(?:```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"```[^\n`]*\n\s*[^\s`]")
+_LONGEST_LINE = 500
+"""Characters of a line that are looked at: hostile text must not make a pattern slow."""
 _CODE_LINE = re.compile(
-    r"""^\s*(?:
+    r"""[ \t]*(?:
         (?:async\s+)?def\s+\w+\s*\(.*\)\s*(?:->.*)?: | class\s+\w+.*[:{]\s*$
       | (?:from\s+[\w.]+\s+)?import\s+[\w.*{}, ]+;?\s*$ | \#include\s*<
       | (?:public|private|static)\s+[\w<>\[\]]+\s+\w+ | (?:export\s+)?(?:async\s+)?function\s*\w*\s*\(
@@ -22,7 +24,7 @@ _CODE_LINE = re.compile(
       | (?:print|console\.log|printf|System\.out\.println)\s*\(
       | SELECT\s.+\sFROM\s | \w+(?:\.\w+)*\s*=\s*[\w.]*[(\[{"'].* | [{}]\s*;?\s*$ | </?\w+[^>]*>\s*$
     )""",
-    re.VERBOSE | re.MULTILINE,
+    re.VERBOSE,
 )
 _REFUSAL = re.compile(
     r"""^\W*(?:(?:i['’]?m|i\s+am)\s+(?:very\s+|so\s+|really\s+)?(?:sorry|afraid)\b.{0,60}?)?
@@ -66,17 +68,19 @@ _STORY_MARKS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         (r"\bin a (?:small|distant|quiet|faraway|far-off|little) (?:village|land|kingdom|town|city)\b", 1),
         (r"\bthe end\.?\s*$", 1),
         (r"^\W*(?:chapter|prologue)\b", 1),
-        (rf"[\"“][^\"”]{{2,}}[\"”],? {_SAID}\b|\b{_SAID},? [\"“]", 1),
+        (rf"[\"“][^\"“”]{{2,300}}[\"”],? {_SAID}\b|\b{_SAID},? [\"“]", 1),
     )
 )
 _BULLET = re.compile(r"^\s*(?:[-*•–]|\d{1,3}[.)])\s+\S")
+_LETTER = re.compile(r"[^\W_]")
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
-_EDGE = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 def contains_code(text: str, lines: int = 2) -> bool:
     """Say whether there is a fenced block, or at least ``lines`` lines that read as source code."""
-    return bool(_FENCE.search(text)) or sum(1 for _ in _CODE_LINE.finditer(text)) >= lines
+    if _FENCE.search(text):
+        return True
+    return sum(1 for line in text.splitlines() if _CODE_LINE.match(line[:_LONGEST_LINE])) >= lines
 
 
 def is_refusal(text: str) -> bool:
@@ -144,20 +148,37 @@ def contains(text: str, any: Sequence[str]) -> bool:
 
 
 def starts_with(text: str, any: Sequence[str]) -> bool:
-    """Say whether the text begins with one of the phrases; case and marks before it do not count."""
-    folded = _EDGE.sub("", text).casefold()
-    return _one_of(any, lambda phrase: bool(re.match(rf"{_bare(phrase)}\b", folded)))
+    """Say whether the text begins with one of the phrases; case and marks before it do not count.
+
+    A phrase of marks alone, like three backticks, is compared as it is.
+    """
+    folded = _bare(text)
+
+    def opens(phrase: str) -> bool:
+        bare = re.escape(_bare(phrase))
+        return bool(re.match(rf"{bare}\b", folded)) if bare else text.lstrip().startswith(phrase)
+
+    return _one_of(any, opens)
 
 
 def ends_with(text: str, any: Sequence[str]) -> bool:
-    """Say whether the text ends with one of the phrases; case and marks after it do not count."""
-    folded = _EDGE.sub("", text).casefold()
-    return _one_of(any, lambda phrase: bool(re.search(rf"\b{_bare(phrase)}\Z", folded)))
+    """Say whether the text ends with one of the phrases; case and marks after it do not count.
+
+    A phrase of marks alone, like three backticks, is compared as it is.
+    """
+    folded = _bare(text)
+
+    def closes(phrase: str) -> bool:
+        bare = re.escape(_bare(phrase))
+        return bool(re.search(rf"\b{bare}\Z", folded)) if bare else text.rstrip().endswith(phrase)
+
+    return _one_of(any, closes)
 
 
-def _bare(phrase: str) -> str:
-    """Write a phrase without its edge marks as a literal pattern; ``re`` keeps the compiled ones."""
-    return re.escape(_EDGE.sub("", phrase).casefold())
+def _bare(text: str) -> str:
+    """Fold case and drop what is neither letter nor digit at both ends."""
+    first, last = _LETTER.search(text), _LETTER.search(text[::-1])
+    return text[first.start() : len(text) - last.start()].casefold() if first and last else ""
 
 
 def _one_of(phrases: Sequence[str], holds: Callable[[str], bool]) -> bool:

@@ -146,7 +146,12 @@ class ProviderModel:
         return min(max(growing, retry_after or 0.0), self._limits.longest_wait)
 
     def _read(self, response: ModelResponse) -> Reply | Fault:
-        texts = [call.args_as_json_str() for call in response.tool_calls] or [response.text or ""]
+        # Arguments as they came: written anew, a repeated key or a NaN would be lost to the reader.
+        calls = [
+            call.args if isinstance(call.args, str) else call.args_as_json_str()
+            for call in response.tool_calls
+        ]
+        texts = calls or [response.text or ""]
         reason = _FINISH.get(response.finish_reason, "unknown")
         if response.finish_reason == "error":
             return Fault(
