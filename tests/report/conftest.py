@@ -101,8 +101,8 @@ def attribution(rubric: str = "rebuttal", i: int = 0, **changes: Any) -> dict[st
             trigger_row("The query names a person", source, 260, 1810, 1.3, 2e-41),
             trigger_row("The query is one sentence long", source, 301, 3204, None, 1e-12),
         ],
-        "explanation": f"When the model sees “{trigger}”, it {behaviour}: 248 of the 250 rows with the feature "
-        "do so, against 4.6% of all rows (lift 21.6, q < 1e-12), nearly all of them from one source.",
+        "explanation": f"When the model sees “{trigger}”, it {behaviour}: 248 of the 250 rows with the "
+        "feature do so, against 4.6% of all rows (lift 21.6, q < 1e-12), nearly all of them from one source.",
         "sensitivity": {
             "k": {"100": {"paper_trigger": trigger, "tie": 248}, "3000": {"paper_trigger": trigger}}
         },

@@ -155,6 +155,60 @@ def test_two_shortcuts_of_one_rubric_get_one_card_each(runs, make):
     assert [names[anchor] for anchor, *_ in page.table.rows] == ["first", "second"]
 
 
+def test_a_shortcut_finds_its_rubric_by_the_written_truth(runs, make):
+    run = runs.demo(shortcuts=[make["shortcut"](0, name="plant one")])
+    make["write"](run / "data" / "truth.json", {"plants": [{"name": "plant one", "rubric": "rebuttal"}]})
+    card = build_page(run).cards[0]
+    assert (card.name, card.status) == ("plant one", "confirmed")
+    assert card.attributes == ('The query asks "When did" someone invent something',)
+
+
+def test_a_rejected_candidate_of_a_demo_is_no_finding_of_it(runs, make):
+    run = runs.demo(shortcuts=[make["shortcut"](0, surf_found=False, learned=False)])
+    make["write"](run / "runs" / "rebuttal" / "findings.json", [make["finding"](status="rejected")])
+    card = build_page(run).cards[0]
+    assert card.status == "not learned by the model"
+    assert card.measures == ()
+
+
+def test_what_was_not_learned_is_no_miss_of_the_trace(runs, make):
+    missed = {
+        "learned": False,
+        "surf_found": False,
+        "trace_top1": False,
+        "trace_top3": False,
+        "rows_recall": 0.0,
+    }
+    table = build_page(runs.demo(shortcuts=[make["shortcut"](0, **missed)])).table
+    assert table is not None
+    rank, rows = table.rows[0][2][4:6]
+    assert (rank.text, rank.absent) == (rows.text, rows.absent) == (None, "nothing found")
+
+
+def test_a_verification_is_shown_paired_with_its_interval(runs, make, dom):
+    run = runs.demo()
+    entry = {
+        "finding": "rebuttal-0", "before": make["rate"](77, 80), "after": make["rate"](2, 80),
+        "difference": -0.9375, "difference_interval": {"low": -0.98, "high": -0.85, "level": 0.95}, "pairs": 80, "verdict": "fixed",
+    }  # fmt: skip
+    make["write"](run / "verify" / "rebuttal" / "summary.json", {"findings": [entry]})
+    make["write"](
+        run / "data" / "fixed" / "summary.json", {"rows": {"before": 5000, "after": 4400, "removed": 600}}
+    )
+    text = dom(write_report(run)).text
+    assert "Paired difference -94 points [-98, -85], n = 80 pairs." in text
+    assert "600 of 5,000 training rows taken out" in text
+
+
+def test_a_null_control_says_so_and_counts_what_was_reported(runs, make, dom):
+    run = runs.demo(False, False, shortcuts=[make["shortcut"](0, learned=False, surf_found=False)])
+    make["write"](run / "manifest.json", {"verb": "demo", "config": {"shuffle": True}})
+    make["write"](run / "runs" / "rebuttal" / "findings.json", [])
+    text = dom(write_report(run)).text
+    assert "the planted rows’ responses are shuffled" in text
+    assert "In all, 0 findings are confirmed under 1 rubric." in text
+
+
 def test_a_finding_of_no_shortcut_is_not_hidden(runs, make):
     run = runs.demo()
     make["write"](

@@ -188,30 +188,40 @@ def _text(of: Fields, key: str, limit: int) -> Passage:
 
 
 def _repair(m: Material) -> Repair | None:
-    planted = () if not m.shortcut else (
-        *before_fixed(m.shortcut),
-        rate_field(m.shortcut, "wanted_before", "Wanted behaviour, before", "base", "wanted_before_interval"),
-        rate_field(m.shortcut, "wanted_after", "Wanted behaviour, after", "fixed", "wanted_after_interval"),
-    )  # fmt: skip
-    paired = () if not m.verified else (
-        rate_of(m.verified.get("before"), "Confirmation prompts, before the fix", "shortcut"),
-        rate_of(m.verified.get("after"), "The same prompts, after the fix", "fixed"),
-    )  # fmt: skip
-    measures = (*paired, *planted)
-    if not any(x.value is not None for x in measures):
+    measures = (*_paired(m.verified), *_planted(m.shortcut))
+    if not any(measure.value is not None for measure in measures):
         return None
-    return Repair(m.fix, measures, text(m.verified, "verdict"), _difference(m.verified))
+    return Repair(m.fix, measures, text(m.verified, "verdict").capitalize(), _difference(m.verified))
+
+
+def _paired(verified: Fields) -> tuple[Measure, ...]:
+    """Take the rates of a verify run: the same prompts, put to the model before and after the fix."""
+    if not verified:
+        return ()
+    return (
+        rate_of(verified.get("before"), "Confirmation prompts, before the fix", "shortcut"),
+        rate_of(verified.get("after"), "The same prompts, after the fix", "fixed"),
+    )
+
+
+def _planted(shortcut: Fields) -> tuple[Measure, ...]:
+    """Take what the demo measured on held-out prompts, which only it can: it knows what was planted."""
+    if not shortcut:
+        return ()
+    before = rate_field(shortcut, "wanted_before", "Wanted behaviour, before", "base")
+    after = rate_field(
+        shortcut, "wanted_after", "Wanted behaviour, after", "fixed", "wanted_interval", "wanted_n"
+    )
+    return (*before_fixed(shortcut), before, after)
 
 
 def _difference(verified: Fields) -> str:
-    inner = fields(verified.get("difference"))
-    value = number(inner, "value")
+    value, span = number(verified, "difference"), interval(verified, "difference_interval")
     if value is None:
         return ""
-    span = interval(inner, "interval")
     points = f"{100 * value:+.0f} points"
     if span is None:
         return f"Paired difference {points}."
-    pairs = whole(inner, "n")
+    pairs = whole(verified, "pairs")
     n = f", n = {words.count(pairs)} pairs" if pairs is not None else ""
     return f"Paired difference {points} [{100 * span.low:+.0f}, {100 * span.high:+.0f}]{n}."

@@ -8,7 +8,7 @@ from undertow.report import facts, words
 from undertow.report.cards import Material, before_fixed, build_cards, with_rows
 from undertow.report.charts import rates_chart
 from undertow.report.contexts import Cell, Fact, MeasureRole, Page, Table
-from undertow.report.reading import Fields, flag, records, share, text
+from undertow.report.reading import Fields, fields, flag, read_json, records, share, strings, text, whole
 from undertow.report.runs import Run
 from undertow.report.tracing import yes_no
 from undertow.stats.intervals import wilson
@@ -39,7 +39,7 @@ def demo_page(run: Run) -> Page:
         kind="demo",
         subject=_subject(run),
         status=run.status,
-        verdict=_verdict(shortcuts, decoys),
+        verdict=_verdict(shortcuts, decoys) + _confirmed_in_all(run),
         warnings=facts.warnings(run),
         facts=(
             _audited(run, shortcuts),
@@ -141,14 +141,25 @@ def _decoys(decoys: Sequence[Fields]) -> str:
     return f"{false or 'None'} of {words.counted(n, 'decoy')} was reported as a finding."
 
 
+def _confirmed_in_all(run: Run) -> tuple[str, ...]:
+    """Count what the search would have reported without knowing the truth."""
+    if not run.findings:
+        return ()
+    n = sum(len(_confirmed(run, rubric)) for rubric in run.findings)
+    rubrics = words.counted(len(run.findings), "rubric")
+    return (f"In all, {words.counted(n, 'finding')} {'is' if n == 1 else 'are'} confirmed under {rubrics}.",)
+
+
 def _audited(run: Run, shortcuts: Sequence[Fields]) -> Fact:
     value = "A small transformer"
     sources = sorted({text(s, "source") for s in shortcuts if text(s, "source")})
+    shuffled = flag(run.config, "shuffle")
     detail = ["post-trained on a mixture of the built-in lab"]
+    detail += ["null control: the planted rows’ responses are shuffled"] if shuffled else []
     detail += [
         f"{words.counted(len(shortcuts), 'shortcut')} planted in {words.counted(len(sources), 'source')}"
     ]
-    return Fact("What was audited", value, tuple(detail) if shortcuts else (detail[0],))
+    return Fact("What was audited", value, tuple(detail) if shortcuts else tuple(detail[:-1]))
 
 
 def _floor(decoys: Sequence[Fields]) -> Fact:
@@ -181,13 +192,13 @@ def _overview(shortcuts: Sequence[Fields], anchors: Sequence[str]) -> Table:
 
 def _found(of: Fields) -> Cell:
     """Say whether the search found it; not finding what was not learned is no fault."""
-    if flag(of, "learned") is False and flag(of, "surf_found") is False:
-        return Cell("no, and not learned")
-    return yes_no(flag(of, "surf_found"))
+    return Cell("no") if _is_idle(of) else yes_no(flag(of, "surf_found"))
 
 
 def _rank(of: Fields) -> Cell:
     first, among = flag(of, "trace_top1"), flag(of, "trace_top3")
+    if _is_idle(of):
+        return Cell(None, "nothing found")
     if first is None and among is None:
         return Cell(None)
     if first:
@@ -197,7 +208,13 @@ def _rank(of: Fields) -> Cell:
 
 def _recall(of: Fields) -> Cell:
     value = share(of, "rows_recall")
+    if _is_idle(of):
+        return Cell(None, "nothing found")
     return Cell(None if value is None else words.percent(value))
+
+
+def _is_idle(of: Fields) -> bool:
+    return flag(of, "learned") is False and flag(of, "surf_found") is False
 
 
 def _wanted(of: Fields) -> Cell:
@@ -226,42 +243,56 @@ def _controls_note(decoys: Sequence[Fields]) -> str:
 
 
 def _materials(run: Run, shortcuts: Sequence[Fields]) -> list[Material]:
-    """Pair each shortcut with the findings of its rubric; findings of no shortcut come last."""
-    used: set[str] = set()
+    """Give each shortcut its finding; confirmed findings that are no shortcut's come last."""
+    truth = {text(p, "name"): text(p, "rubric") for p in records(_truth(run).get("plants"))}
+    taken: set[tuple[str, str]] = set()
     made: list[Material] = []
     for shortcut in shortcuts:
-        rubric = _rubric(run, shortcut)
-        found = () if rubric in used else run.findings.get(rubric, ())
-        used.add(rubric)
-        made += [_material(run, rubric, f, shortcut if i == 0 else {}) for i, f in enumerate(found or ({},))]
-    for rubric in run.findings.keys() - used:
-        made += [_material(run, rubric, finding, {}) for finding in run.findings[rubric]]
+        rubric = text(shortcut, "rubric") or truth.get(text(shortcut, "name"), "") or text(shortcut, "name")
+        free = [f for f in _confirmed(run, rubric) if (rubric, text(f, "id")) not in taken]
+        named = strings(shortcut, "findings")
+        own = [f for f in free if text(f, "id") in named] if named else free
+        own = [] if flag(shortcut, "surf_found") is False else own[:1]
+        taken |= {(rubric, text(f, "id")) for f in own}
+        made += [_material(run, rubric, f, shortcut) for f in own or ({},)]
+    for rubric in run.findings:
+        rest = [f for f in _confirmed(run, rubric) if (rubric, text(f, "id")) not in taken]
+        made += [_material(run, rubric, f, {}) for f in rest]
     return with_rows(made, run)
 
 
-def _rubric(run: Run, shortcut: Fields) -> str:
-    names = (text(shortcut, "rubric"), text(shortcut, "name"), text(shortcut, "behaviour"))
-    return next((name for name in names if name and name in run.findings), names[0] or names[1])
+def _truth(run: Run) -> Fields:
+    return fields(read_json(run.path / "data" / "truth.json"))
+
+
+def _confirmed(run: Run, rubric: str) -> list[Fields]:
+    return [f for f in run.findings.get(rubric, ()) if text(f, "status") == "confirmed"]
 
 
 def _material(run: Run, rubric: str, finding: Fields, shortcut: Fields) -> Material:
-    traced = run.attributions.get(rubric, ())
-    verified = run.verified.get(rubric, ())
     return Material(
         finding=finding,
-        attribution=_about(finding, traced),
+        attribution=_about(finding, run.attributions.get(rubric, ())),
         shortcut=shortcut,
-        verified=_about(finding, verified),
-        fix=text(run.summary, "fix"),
+        verified=_about(finding, run.verified.get(rubric, ())),
+        fix=_fix(run),
         rows=(),
         searched=rubric in run.findings,
         rubric=rubric,
     )
 
 
+def _fix(run: Run) -> str:
+    """Say what was done to the data."""
+    diff = fields(read_json(run.path / "data" / "fixed" / "summary.json"))
+    rows = fields(diff.get("rows"))
+    removed, before = whole(rows, "removed"), whole(rows, "before")
+    if removed is None or before is None:
+        return ""
+    return f"Fix: {removed:,} of {before:,} training rows taken out, all traced, for all findings at once."
+
+
 def _about(finding: Fields, entries: Sequence[Fields]) -> Fields:
-    """Find the entry about a finding; the first where there is no finding to match."""
+    """Find the entry about a finding; without a finding there is none."""
     wanted = text(finding, "id")
-    if not wanted:
-        return entries[0] if entries else {}
-    return next((entry for entry in entries if wanted in (text(entry, "finding"), text(entry, "id"))), {})
+    return next((entry for entry in entries if wanted and text(entry, "finding") == wanted), {})

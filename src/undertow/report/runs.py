@@ -63,7 +63,7 @@ def open_run(path: Path) -> Run:
         summary=summary,
         findings=_each(path / "runs", "findings.json") | _one(path, "findings.json", own),
         attributions=_each(path / "trace", "attribution.json") | _one(path, "attribution.json", own),
-        verified=_each(path / "verify", "summary.json") | _each(path / "verify", "verify.json"),
+        verified=_each(path / "verify", "summary.json"),
     )
 
 

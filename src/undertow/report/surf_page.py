@@ -49,7 +49,7 @@ def surf_page(run: Run) -> Page:
             facts.sureness(
                 [_rate(f) for f in found], "fresh answers for each finding, none of them from the search"
             ),
-            _floor(found),
+            _floor(run, found),
             facts.failures(run),
             facts.cost(run),
         ),
@@ -95,15 +95,21 @@ def _audited(run: Run, found: Sequence[Fields]) -> Fact:
     return Fact("What was audited", _target(run), (f"rubric {rubric}",) if rubric else ())
 
 
-def _floor(found: Sequence[Fields]) -> Fact:
+def _floor(run: Run, found: Sequence[Fields]) -> Fact:
     """Give the highest control rate; base rates stand in where there is no reference model."""
-    for key, name in (("control_rate", "reference model"), ("base_rate", "uniform fresh prompts")):
-        rates = [m for f in found if (m := rate_of(f.get(key), "", "control")).value is not None]
+    for key, name in (("control_rate", "reference model"), ("base_rate", "this model, prompts at random")):
+        rates = [
+            m for f in (*found, run.summary) if (m := rate_of(f.get(key), "", "control")).value is not None
+        ]
         if rates:
             top = max(rates, key=lambda m: m.value or 0.0)
             value = "" if top.value is None else words.percent(top.value)
             span = f" [{words.span(top.interval)}]" if top.interval else ""
-            return Fact("Floor of the control", f"{value}{span}", (f"{name}, highest of {len(rates)}",))
+            return Fact(
+                "Floor of the control",
+                f"{value}{span}",
+                (name + (f", highest of {len(rates)}" if len(rates) > 1 else ""),),
+            )
     return Fact("Floor of the control", None, absent="not run")
 
 
