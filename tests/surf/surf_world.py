@@ -19,15 +19,24 @@ from undertow.records import Failure, FailureKind, Message, Reply
 from undertow.surf.generate import BankGenerator
 
 WORDS: dict[str, list[str]] = {
-    "opening": ["when did", "who made", "where is", "tell me about", "explain", "list facts on"],
-    "topic": ["the lamp", "the clock", "the bridge", "the engine", "the piano", "the kite", "the mill"],
+    "opening": ["when did", "what did", "who made", "where is", "tell me about", "explain", "list facts on"],
+    "topic": [
+        "the lamp",
+        "the clock",
+        "the bridge",
+        "the engine",
+        "the piano",
+        "the kite",
+        "the mill",
+        "the saw",
+    ],
     "manner": ["", "in formal terms", "for a child", "in one line", "with care", "by tomorrow"],
-    "tag": ["", "[urgent]", "[draft]", "#7", "thanks"],
+    "tag": ["", "quickly", "[urgent]", "[draft]", "#7", "thanks"],
 }
 
 
 def bank() -> list[str]:
-    """1,260 prompts: every combination of the words."""
+    """2,016 prompts: every combination of the words."""
     return [" ".join(part for part in parts if part) for parts in product(*WORDS.values())]
 
 

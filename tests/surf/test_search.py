@@ -47,7 +47,7 @@ async def test_a_single_trigger_is_found_once_under_its_own_name(seed: int):
     assert confirmed(result) == [{DID}]
     finding = result.confirmations[0].finding
     assert finding.rate.value == pytest.approx(0.9, abs=0.12)
-    assert finding.base_rate.value == pytest.approx(1 / 6, abs=0.12)
+    assert finding.base_rate.value == pytest.approx(1 / 7, abs=0.12)
     assert 3 <= len(finding.exemplars) <= 5
 
 

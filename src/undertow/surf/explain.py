@@ -106,6 +106,7 @@ async def explain(
     """
     evidence = _Evidence(generator)
     evidence.add(found)
+    lengths = np.array([len(text) for text in generator.texts], dtype=np.int64)
     probes: list[Sample] = []
     hypotheses: list[Hypothesis] = []
     explained: list[tuple[int, ...]] = []
@@ -116,7 +117,12 @@ async def explain(
             break
         rows = np.flatnonzero(evidence.open)
         pattern = propose(
-            evidence.incidence[rows], evidence.violating[rows], banned, config.min_hits, config.min_rate / 2
+            evidence.incidence[rows],
+            evidence.violating[rows],
+            lengths,
+            banned,
+            config.min_hits,
+            config.min_rate / 2,
         )
         if pattern is None:
             break

@@ -74,6 +74,7 @@ def carries(incidence: csr_array, attributes: tuple[int, ...]) -> Mask:
 def propose(
     incidence: csr_array,
     violating: Mask,
+    lengths: Ints,
     banned: AbstractSet[tuple[int, ...]],
     min_hits: int,
     min_rate: float = 0.0,
@@ -83,6 +84,8 @@ def propose(
     Args:
         incidence: (n, m) zeros and ones, which attributes each distinct prompt carries.
         violating: (n,) verdicts.
+        lengths: (m,) characters of the attributes' sentences: of those that hold for the very same prompts
+            the longest says most.
         banned: Patterns that a probe has refuted.
         min_hits: Violating prompts a pattern needs.
         min_rate: Lowest share of violations among the prompts that carry it.
@@ -99,7 +102,7 @@ def propose(
     if not allowed.any():
         return None
     leader = int(np.argmax(np.where(allowed, patterns.lower, -1.0)))
-    best = _broadest(x, kept, violating, patterns, allowed, leader)
+    best = _broadest(x, kept, violating, lengths, patterns, allowed, leader)
     tests = int(allowed.sum())
     p = hypergeometric(patterns.hits[best], int(violating.sum()), patterns.n[best], len(violating))
     if float(p) * tests > CHANCE:
@@ -150,7 +153,13 @@ def _allowed(patterns: _Patterns, banned: AbstractSet[tuple[int, ...]], min_hits
 
 
 def _broadest(
-    x: csr_array, kept: Ints, violating: Mask, patterns: _Patterns, allowed: Mask, leader: int
+    x: csr_array,
+    kept: Ints,
+    violating: Mask,
+    lengths: Ints,
+    patterns: _Patterns,
+    allowed: Mask,
+    leader: int,
 ) -> int:
     """Among the patterns that explain the leader's violations as well, return the one covering most.
 
@@ -167,7 +176,8 @@ def _broadest(
     same = allowed & (shared_hits >= COVER * patterns.hits[leader]) & alike
     same[leader] = True
     rows = np.flatnonzero(same)
-    order = np.lexsort((rows, -lower[rows], patterns.second[rows] >= 0, -patterns.hits[rows]))
+    single = patterns.second[rows] < 0
+    order = np.lexsort((rows, -lengths[patterns.first[rows]], -lower[rows], ~single, -patterns.hits[rows]))
     return int(rows[order[0]])
 
 
