@@ -35,7 +35,7 @@ def test_rows_are_unit_and_agree_with_sentence_transformers(embedder: SentenceEm
 
 def test_like_sentences_are_near(embedder: SentenceEmbedder) -> None:
     vectors = embedder.embed(TEXTS)
-    assert vectors[0] @ vectors[4] > 0.8 > vectors[0] @ vectors[1]
+    assert vectors[0] @ vectors[4] > 0.7 > vectors[0] @ vectors[1]
 
 
 def test_repeats_and_order_do_not_matter(embedder: SentenceEmbedder) -> None:
