@@ -21,6 +21,7 @@ from undertow.attributes.mine import (
     encode,
     join_words,
     mine_templates,
+    outer_words,
     select_grams,
 )
 from undertow.attributes.streams import FAMILIES, Family, Occurrences, Words, capitals, names, words
@@ -261,12 +262,13 @@ def build_side(
         shown = show(column, found, kept.at, lexis)
         columns = [sentences.add(family.sentence.format(side=side, text=text), family.name) for text in shown]
         tables.append(HashTable.build(kept.hashes, np.array(columns, np.int32)))
-    grams = collect_grams(reading.words, n, least)
+    stream = outer_words(reading.words, n)
+    grams = collect_grams(stream, n, least)
     chosen = select_grams(grams, sources, types, least, MAX_PHRASES[side])
-    shown = _show_grams(column, reading.words, grams, chosen)
+    shown = _show_grams(column, stream, grams, chosen)
     columns = [sentences.add(_phrase_sentence(side, text), "phrase") for text in shown]
     phrases = HashTable.build(grams.hashes[chosen], np.array(columns, np.int32))
-    topics = _learn_topics(column, reading.words, grams, seed) if side == "query" else EMPTY
+    topics = _learn_topics(column, stream, grams, seed) if side == "query" else EMPTY
     for name in topics.names:
         sentences.add(f"The {side} is about: {name}", "topic")
     return SideModel(side, sentences.entries, tables, phrases, topics)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_SIEVE_BITS = 22
+_LEAST_BITS, _MOST_BITS = 16, 22
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,9 @@ class HashTable:
         fresh[1:] = (ordered[1:] != ordered[:-1]) | (values[1:] != values[:-1])
         ordered, values = ordered[fresh], values[fresh]
         keys, first = np.unique(ordered, return_index=True)
-        sieve = np.zeros(1 << _SIEVE_BITS, np.bool_)
-        sieve[_low(keys)] = True
+        bits = min(_MOST_BITS, max(_LEAST_BITS, (64 * len(keys)).bit_length()))
+        sieve = np.zeros(1 << bits, np.bool_)
+        sieve[_low(keys, len(sieve))] = True
         return cls(keys, np.append(first, len(values)).astype(np.int64), values.astype(np.int32), sieve)
 
     @classmethod
@@ -47,7 +48,7 @@ class HashTable:
 
     def find(self, hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Look hashes up: (positions in ``hashes``, values), one entry for every match."""
-        at = np.flatnonzero(self.sieve[_low(hashes)])
+        at = np.flatnonzero(self.sieve[_low(hashes, len(self.sieve))])
         if not len(self.keys) or not len(at):
             return np.zeros(0, np.int64), np.zeros(0, np.int32)
         slot = np.minimum(np.searchsorted(self.keys, hashes[at]), len(self.keys) - 1)
@@ -75,5 +76,5 @@ def sorted_unique(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return ordered[first]
 
 
-def _low(hashes: NDArray[np.uint64]) -> NDArray[np.intp]:
-    return (hashes & np.uint64((1 << _SIEVE_BITS) - 1)).astype(np.intp)
+def _low(hashes: NDArray[np.uint64], size: int) -> NDArray[np.intp]:
+    return (hashes & np.uint64(size - 1)).astype(np.intp)

@@ -8,6 +8,7 @@ explains, in one response type. N-grams that stand in exactly the same rows are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -24,10 +25,14 @@ PER_SOURCE, PER_TYPE = 150, 120
 """N-grams kept for one source and for one response type."""
 MAX_SHARE = 0.5
 """N-grams in more of the rows say nothing."""
+HEAD_WORDS, TAIL_WORDS = 250, 150
+"""Words at the start and end of a row that phrases are mined from; all of its words are searched for them."""
 PRIOR = 0.1
 """Weight of the corpus in the Dirichlet prior of the log-odds."""
-BLOCK = 50_000
-"""N-grams whose group counts are dense at once."""
+BLOCK = 32
+"""Response types whose counts are dense at once."""
+WORKERS = 2
+"""Threads; SciPy and NumPy release the interpreter lock."""
 
 
 def least_rows(n: int) -> int:
@@ -142,8 +147,9 @@ def _incidence(
     order: int,
     least: int,
 ) -> Grams:
-    pairs = sorted_unique(ids * n + stream.rows[at])
-    gram, row = np.divmod(pairs, n)
+    bits = max(1, n - 1).bit_length()
+    pairs = sorted_unique((ids << bits) | stream.rows[at])
+    gram, row = pairs >> bits, (pairs & ((1 << bits) - 1)).astype(np.int32)
     counts = np.bincount(gram, minlength=len(distinct))
     chosen = (counts >= least) & (counts <= max(least, MAX_SHARE * n))
     kept = chosen[gram]
@@ -152,7 +158,7 @@ def _incidence(
     ones = np.ones(int(kept.sum()), np.float32)
     first = np.zeros(len(distinct), np.int64)
     first[ids[::-1]] = at[::-1]
-    rows = sparse.csr_matrix((ones, row[kept].astype(np.int32), pointer), shape=(len(pointer) - 1, n))
+    rows = sparse.csr_matrix((ones, row[kept], pointer), shape=(len(pointer) - 1, n))
     return Grams(distinct[chosen], first[chosen], np.full(len(pointer) - 1, order, np.int8), rows)
 
 
@@ -197,21 +203,27 @@ def select_grams(
     totals = np.asarray(rows.sum(axis=1), np.float32).ravel()
     by_source = (rows @ one_hot).toarray()
     best = np.full(len(kept), -np.inf)
+    sizes = np.asarray(one_hot.sum(axis=0)).ravel()
     if width > 1:
         for source in range(width):
             some = np.flatnonzero(by_source[:, source] >= least)
-            z = _source_z(by_source[some, source], totals[some], int((sources == source).sum()), n)
+            z = _source_z(by_source[some, source], totals[some], int(sizes[source]), n)
             _keep_best(best, some, z, PER_SOURCE)
-    dense = types.astype(np.float32).toarray()
-    base = (one_hot.T @ dense) / np.maximum(np.asarray(one_hot.sum(axis=0)).ravel()[:, None], 1)
-    for start in range(0, dense.shape[1], 32):
-        part = slice(start, start + 32)
-        hits = np.vstack([rows[i : i + BLOCK] @ dense[:, part] for i in range(0, len(kept), BLOCK)])
-        expected = by_source @ base[:, part]
+    base = np.asarray((one_hot.T @ types).todense()) / np.maximum(sizes[:, None], 1)
+
+    def enriched(start: int) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        hits = rows @ types[:, start : start + BLOCK].toarray()
+        expected = by_source @ base[:, start : start + BLOCK]
+        found = []
         for column in range(hits.shape[1]):
             some = np.flatnonzero((hits[:, column] >= least) & (hits[:, column] > expected[:, column]))
-            z = type_z(hits[some, column], expected[some, column], totals[some])
-            _keep_best(best, some, z, PER_TYPE)
+            found.append((some, type_z(hits[some, column], expected[some, column], totals[some])))
+        return found
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for found in pool.map(enriched, range(0, types.shape[1], BLOCK)):
+            for some, z in found:
+                _keep_best(best, some, z, PER_TYPE)
     chosen = np.flatnonzero(np.isfinite(best))
     chosen = chosen[np.lexsort((chosen, -best[chosen]))][:cap]
     single = (grams.orders == 1) & np.isin(signatures, signatures[kept[chosen]])
@@ -260,6 +272,20 @@ def sample_rows(n: int, cap: int, groups: NDArray[np.int64], rng: np.random.Gene
     order = order[np.argsort(groups[order], kind="stable")]
     rank = np.arange(n) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.sort(order[rank < wanted[groups[order]]])
+
+
+def outer_words(stream: Words, n: int) -> Words:
+    """The first and last words of each of n rows: long passages are mostly told by their edges."""
+    sizes = np.bincount(stream.rows, minlength=n)
+    if sizes.max(initial=0) <= HEAD_WORDS + TAIL_WORDS:
+        return stream
+    first = np.cumsum(sizes) - sizes
+    rank = np.arange(len(stream.rows)) - first[stream.rows]
+    kept = (rank < HEAD_WORDS) | (rank >= (sizes - TAIL_WORDS)[stream.rows])
+    gaps = np.cumsum(rank == HEAD_WORDS, dtype=np.int32)
+    columns = {field.name: getattr(stream, field.name)[kept] for field in fields(Words)}
+    columns["segments"] = columns["segments"] + gaps[kept]
+    return Words(**columns)
 
 
 def join_words(parts: Sequence[Words]) -> Words:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.attributes.hashtable import HashTable
-from undertow.attributes.text import DIGIT, LETTER, PUNCT, TextBatch, chain
+from undertow.attributes.text import DIGIT, LETTER, PUNCT, TextBatch, chain, char_set
 
 MAX_GRAM = 4
 """Longest mined phrase, words."""
@@ -27,8 +27,7 @@ MAX_LINE = 120
 
 NUMBER, NAME = np.uint64(0xA5A5_0001_0001_0001), np.uint64(0xA5A5_0002_0002_0002)
 _WINDOW = 14
-_BLOCKS = np.array([ord(mark) for mark in ".?!;:。？！；：…"], np.uint32)
-_PLAIN_MARKS = np.array([ord(mark) for mark in ",'-–’(/"], np.uint32)
+_PLAIN_MARKS = char_set(",'-–’(/")
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,7 @@ class Words:
 def words(batch: TextBatch) -> Words:
     """Drop punctuation; commas, quotes and the like are transparent to phrases, sentence marks are not."""
     mark = batch.kinds == PUNCT
-    blocks = mark.copy()
-    blocks[mark] = np.isin(batch.codes[batch.starts[mark]], _BLOCKS)
-    segments = np.cumsum(blocks, dtype=np.int32) + batch.lines
+    segments = np.cumsum(batch.ends_sentence, dtype=np.int32) + batch.lines
     keep = np.flatnonzero(~mark)
     return Words(batch.rows[keep], batch.hashes[keep], segments[keep], batch.starts[keep], batch.ends[keep])
 
@@ -109,7 +106,7 @@ def capitals(batch: TextBatch) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     first = np.ones(len(at), np.bool_)
     inner = at > 0
     before = at[inner] - 1
-    marks = (batch.kinds[before] == PUNCT) & ~np.isin(batch.codes[batch.starts[before]], _PLAIN_MARKS)
+    marks = (batch.kinds[before] == PUNCT) & ~_PLAIN_MARKS[batch.firsts[before]]
     first[inner] = (batch.lines[before] != batch.lines[at[inner]]) | marks
     return at, first
 
@@ -154,16 +151,8 @@ def _prefixes(
         return Occurrences(rows, prefix, empty, empty, parents, None, empty.astype(np.bool_))
     first = tokens[rows, 0]
     low, high = (last, first) if backwards else (first, last)
-    whole = _edges(batch)[low if backwards else high + 1]
+    whole = batch.edges[low if backwards else high + 1]
     return Occurrences(rows, prefix, batch.starts[low], batch.ends[high], parents, None, whole)
-
-
-def _edges(batch: TextBatch) -> NDArray[np.bool_]:
-    """Whether a sentence or line ends right before each token, (T + 1,)."""
-    marks = (batch.kinds == PUNCT) & np.isin(batch.codes[batch.starts], _BLOCKS)
-    edges = np.ones(len(marks) + 1, np.bool_)
-    edges[1:-1] = marks[:-1] | (batch.lines[1:] != batch.lines[:-1])
-    return edges
 
 
 def _compacted(tokens: NDArray[np.int64], drop: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -208,7 +197,7 @@ def closings(batch: TextBatch, is_name: NDArray[np.bool_]) -> Occurrences:
 
 def question_openings(batch: TextBatch, is_name: NDArray[np.bool_]) -> Occurrences:
     """Templates that begin the last sentence of texts of more than one sentence or line."""
-    begins = _edges(batch)[:-1] & (batch.kinds != PUNCT)
+    begins = batch.edges[:-1] & (batch.kinds != PUNCT)
     begins[:1] = False
     begins[1:] &= batch.rows[1:] == batch.rows[:-1]
     at = np.flatnonzero(begins)

@@ -29,6 +29,7 @@ from undertow.attributes.text import (
     TextBatch,
     analyse,
     as_strings,
+    char_set,
     char_tables,
 )
 from undertow.records import Side
@@ -46,7 +47,7 @@ BANDS = {
 }  # fmt: skip
 """Length bands, words separated by white space."""
 
-_SPACES = np.array([ord(c) for c in " \t\n\r\v\f\u00a0\u2028\u2029\u3000\x1c\x1d\x1e\x1f\x85"], np.uint32)
+_SPACES = char_set(" \t\n\r\v\f\u00a0\u2028\u2029\u3000\x1c\x1d\x1e\x1f\x85")
 _EMOJI = ((0x1F300, 0x1FAFF), (0x2600, 0x27BF), (0x1F000, 0x1F2FF))
 
 
@@ -162,7 +163,7 @@ def _lexicon_columns(batch: TextBatch, side: Side, stream: Words, sizes: NDArray
 
 def word_counts(batch: TextBatch) -> NDArray[np.int64]:
     """Words of each row: runs between white space, or half the ideographs where that is more, (n,)."""
-    gap = np.isin(batch.codes, _SPACES)
+    gap = _SPACES[np.minimum(batch.codes, TABLE)]
     begins = ~gap
     begins[1:] &= gap[:-1]
     first = batch.offsets[:-1][np.diff(batch.offsets) > 0]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,17 @@ _CONTINUA = (
     (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF),
 )  # fmt: skip
 """Scripts written without spaces (Thai, Lao, Burmese, Khmer, kana, Han): every character is a token."""
+
+
+def char_set(marks: str) -> NDArray[np.bool_]:
+    """A table that says of each code point, cut off at :data:`TABLE`, whether it is one of ``marks``."""
+    table = np.zeros(TABLE + 1, np.bool_)
+    table[[ord(mark) for mark in marks]] = True
+    return table
+
+
+SENTENCE_MARKS = char_set(".?!;:。？！；：…")
+"""Marks that phrases do not cross."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,23 @@ class TextBatch:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @cached_property
+    def firsts(self) -> NDArray[np.uint32]:
+        """First code point of each token, cut off at :data:`TABLE`, (T,)."""
+        return np.minimum(self.codes[self.starts], TABLE)
+
+    @cached_property
+    def ends_sentence(self) -> NDArray[np.bool_]:
+        """Tokens that end a sentence or clause, ``.?!;:`` and their kin, (T,)."""
+        return SENTENCE_MARKS[self.firsts]
+
+    @cached_property
+    def edges(self) -> NDArray[np.bool_]:
+        """Whether a sentence or line ends right before each token, and after the last, (T + 1,)."""
+        edges = np.ones(len(self.starts) + 1, np.bool_)
+        edges[1:-1] = self.ends_sentence[:-1] | (self.lines[1:] != self.lines[:-1])
+        return edges
 
     def text(self, start: int, end: int) -> str:
         """The original characters of one span."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,12 +37,15 @@ class Topics:
     names: list[str]
     """Leading terms of each topic, joined by commas, (k,)."""
 
+    @cached_property
+    def _table(self) -> HashTable:
+        return HashTable.build(self.terms, np.arange(len(self.terms), dtype=np.int32))
+
     def assign(self, stream: Words, n: int) -> NDArray[np.int64]:
         """Topic of each of n texts; −1 where a text has no known term, (n,)."""
         if not len(self.names):
             return np.full(n, -1, np.int64)
-        table = HashTable.build(self.terms, np.arange(len(self.terms), dtype=np.int32))
-        at, term = table.find(stream.hashes)
+        at, term = self._table.find(stream.hashes)
         pairs = sorted_unique(stream.rows[at].astype(np.int64) * len(self.terms) + term)
         row, column = np.divmod(pairs, len(self.terms))
         tfidf = sparse.csr_matrix((self.idf[column], (row, column)), shape=(n, len(self.terms)))
