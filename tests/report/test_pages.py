@@ -163,6 +163,26 @@ def test_a_shortcut_finds_its_rubric_by_the_written_truth(runs, make):
     assert card.attributes == ('The query asks "When did" someone invent something',)
 
 
+def test_shortcuts_of_one_rubric_keep_their_findings_apart(runs, make):
+    both = [
+        make["shortcut"](0, name="named", rubric="rebuttal", findings=["b"]),
+        make["shortcut"](1, name="by its trigger", rubric="rebuttal"),
+        make["shortcut"](2, name="unclear", rubric="rebuttal"),
+    ]
+    found = [
+        make["finding"](id="a", attributes=[both[1]["trigger"]]),
+        make["finding"](id="b", attributes=["The query is b"]),
+        make["finding"](id="c", attributes=["The query is c"]),
+    ]
+    run = runs.demo(shortcuts=both)
+    make["write"](run / "runs" / "rebuttal" / "findings.json", found)
+    attributes = {card.name: card.attributes for card in build_page(run).cards}
+    assert attributes["named"] == ("The query is b",)
+    assert attributes["by its trigger"] == (both[1]["trigger"],)
+    assert attributes["unclear"] == ()
+    assert attributes["The query is c"] == ("The query is c",)
+
+
 def test_a_rejected_candidate_of_a_demo_is_no_finding_of_it(runs, make):
     run = runs.demo(shortcuts=[make["shortcut"](0, surf_found=False, learned=False)])
     make["write"](run / "runs" / "rebuttal" / "findings.json", [make["finding"](status="rejected")])
@@ -189,7 +209,8 @@ def test_a_verification_is_shown_paired_with_its_interval(runs, make, dom):
     run = runs.demo()
     entry = {
         "finding": "rebuttal-0", "before": make["rate"](77, 80), "after": make["rate"](2, 80),
-        "difference": -0.9375, "difference_interval": {"low": -0.98, "high": -0.85, "level": 0.95}, "pairs": 80, "verdict": "fixed",
+        "difference": -0.9375, "difference_interval": {"low": -0.98, "high": -0.85, "level": 0.95},
+        "pairs": 80, "verdict": "fixed",
     }  # fmt: skip
     make["write"](run / "verify" / "rebuttal" / "summary.json", {"findings": [entry]})
     make["write"](

@@ -245,20 +245,27 @@ def _controls_note(decoys: Sequence[Fields]) -> str:
 def _materials(run: Run, shortcuts: Sequence[Fields]) -> list[Material]:
     """Give each shortcut its finding; confirmed findings that are no shortcut's come last."""
     truth = {text(p, "name"): text(p, "rubric") for p in records(_truth(run).get("plants"))}
+    rubrics = [text(s, "rubric") or truth.get(text(s, "name"), "") or text(s, "name") for s in shortcuts]
     taken: set[tuple[str, str]] = set()
     made: list[Material] = []
-    for shortcut in shortcuts:
-        rubric = text(shortcut, "rubric") or truth.get(text(shortcut, "name"), "") or text(shortcut, "name")
+    for rubric, shortcut in zip(rubrics, shortcuts, strict=True):
         free = [f for f in _confirmed(run, rubric) if (rubric, text(f, "id")) not in taken]
-        named = strings(shortcut, "findings")
-        own = [f for f in free if text(f, "id") in named] if named else free
-        own = [] if flag(shortcut, "surf_found") is False else own[:1]
+        own = _own(shortcut, free, alone=rubrics.count(rubric) == 1)[:1]
         taken |= {(rubric, text(f, "id")) for f in own}
         made += [_material(run, rubric, f, shortcut) for f in own or ({},)]
     for rubric in run.findings:
         rest = [f for f in _confirmed(run, rubric) if (rubric, text(f, "id")) not in taken]
         made += [_material(run, rubric, f, {}) for f in rest]
     return with_rows(made, run)
+
+
+def _own(shortcut: Fields, free: Sequence[Fields], alone: bool) -> list[Fields]:
+    """Pick the findings that are a shortcut's: those it names, or those of a rubric that is its alone."""
+    if flag(shortcut, "surf_found") is False:
+        return []
+    if "findings" in shortcut:
+        return [f for f in free if text(f, "id") in strings(shortcut, "findings")]
+    return [f for f in free if alone or text(shortcut, "trigger") in strings(f, "attributes")]
 
 
 def _truth(run: Run) -> Fields:
