@@ -236,7 +236,7 @@ def _build_trainer(
         weight_decay=config.weight_decay,
         max_grad_norm=config.clip,
         bf16=_use_bf16(config),
-        gradient_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing,
         seed=config.seed,
         max_length=None,
         packing=False,
