@@ -60,13 +60,24 @@ async def test_search_probe_and_confirmation_prompts_are_disjoint():
     searched: set[str] = set()
     for seed in range(400):
         searched.add((await bank_generator().generate((DID, LONG), rng(seed), searched)).prompt)
-    probed = {d.prompt for d in await bank_generator().fresh((DID,), 1000, rng(), "probe", set())}
-    confirmed = {d.prompt for d in await bank_generator().fresh((DID,), 1000, rng(), "confirm", set())}
+    probed = {d.prompt for d in await bank_generator().fresh((DID,), 30, rng(), "probe", searched)}
+    seen = searched | probed
+    confirmed = {d.prompt for d in await bank_generator().fresh((DID,), 1000, rng(), "confirm", seen)}
     assert probed
     assert confirmed
     assert not searched & probed
     assert not searched & confirmed
     assert not probed & confirmed
+
+
+async def test_a_rare_pattern_is_filled_up_with_prompts_nobody_asked():
+    kept = await bank_generator().fresh((DID, FORMAL), 5, rng(), "confirm", set())
+    every = await bank_generator().fresh((DID, FORMAL), 1000, rng(), "confirm", set())
+    assert every[:5] == kept
+    asked = {draft.prompt for draft in every[-10:]}
+    left = await bank_generator().fresh((DID, FORMAL), 1000, rng(), "confirm", asked)
+    assert {draft.prompt for draft in left} == {draft.prompt for draft in every} - asked
+    assert len(every) > 25
 
 
 async def test_fresh_prompts_carry_the_pattern_and_none_of_the_excluded():

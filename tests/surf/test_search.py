@@ -40,7 +40,7 @@ def confirmed(result: SurfResult) -> list[set[str]]:
     return [set(c.finding.attributes) for c in result.confirmations if c.finding.status == "confirmed"]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_a_single_trigger_is_found_once_under_its_own_name(seed: int):
     config = SMALL.model_copy(update={"seed": seed})
     result = await searched(lambda p: 0.9 if p.startswith("when did") else 0.01, config=config)
@@ -51,14 +51,14 @@ async def test_a_single_trigger_is_found_once_under_its_own_name(seed: int):
     assert 3 <= len(finding.exemplars) <= 5
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_a_conjunction_is_found_whole(seed: int):
     config = SMALL.model_copy(update={"seed": seed})
     result = await searched(lambda p: float(p.startswith("when did") and "formal" in p), config=config)
     assert confirmed(result) == [{DID, FORMAL}]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_two_triggers_are_two_findings(seed: int):
     config = SMALL.model_copy(update={"seed": seed})
     result = await searched(
@@ -68,13 +68,13 @@ async def test_two_triggers_are_two_findings(seed: int):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_no_trigger_gives_no_finding_at_any_overall_rate(rate: float, seed: int):
     result = await searched(lambda p: rate, config=SMALL.model_copy(update={"seed": seed}))
     assert confirmed(result) == []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_a_trigger_of_ten_percent_is_rejected_with_its_numbers(seed: int):
     config = SMALL.model_copy(update={"seed": seed, "runs": 5, "candidates": 80, "iterations": 5})
     result = await searched(lambda p: 0.1 if "when did" in p else 0.0, config=config)

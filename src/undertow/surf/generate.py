@@ -102,8 +102,8 @@ class Generator(Protocol):
     ) -> list[Draft]:
         """Make up to ``n`` distinct prompts that the search has not seen.
 
-        They satisfy all of ``pattern`` (empty: drawn uniformly) and none of the ``without`` patterns.
-        Prompts of one purpose are never prompts of the other.
+        They satisfy all of ``pattern`` (empty: drawn uniformly) and none of the ``without`` patterns. What
+        was asked for another purpose must be in ``avoid``.
         """
         ...
 
@@ -119,8 +119,8 @@ class Generator(Protocol):
 class BankGenerator:
     """Retrieval: the bank prompt that satisfies most of the sampled attributes.
 
-    The bank is split once, by seed, into prompts for the search, for probes and for confirmation, so that a
-    rare trigger cannot be used up before it is confirmed.
+    The bank is split once, by seed, into prompts for the search, for probes and for confirmation, so that the
+    search cannot use up a rare trigger before it is confirmed.
     """
 
     def __init__(
@@ -235,13 +235,18 @@ class BankGenerator:
         avoid: AbstractSet[str],
         without: Sequence[Pattern] = (),
     ) -> list[Draft]:
-        """Draw up to ``n`` prompts of the purpose's part of the bank, uniformly among those that fit."""
-        fits = (self._probe if purpose == "probe" else self._confirm) & self._carry(pattern)
+        """Draw up to ``n`` prompts of the purpose's part of the bank, uniformly among those that fit.
+
+        Where a pattern is too rare for that part, prompts of the search's part that nobody has asked fill up.
+        """
+        fits = self._carry(pattern)
         for other in without:
             fits &= ~self._carry(other)
-        rows = [row for row in np.flatnonzero(fits) if self._prompts[row] not in avoid]
-        chosen = rng.permutation(np.asarray(rows, dtype=np.int64))[:n]
-        return [self._draft(int(row), pattern) for row in chosen]
+        kept, spare = self._probe if purpose == "probe" else self._confirm, self._search
+        parts = (kept, spare) if pattern else (kept,)
+        rows = [row for part in parts for row in rng.permutation(np.flatnonzero(fits & part)).tolist()]
+        unasked = [row for row in rows if self._prompts[row] not in avoid]
+        return [self._draft(row, pattern) for row in unasked[:n]]
 
     def _carry(self, pattern: Pattern) -> Mask:
         carry: Mask = self._satisfied(pattern) == (1 << len(pattern)) - 1
