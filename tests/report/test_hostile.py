@@ -190,4 +190,5 @@ def test_a_chart_has_labelled_axes_and_n_in_its_caption():
     for label in ("Iteration", "Judged score"):
         assert f">{label}<" in chart.wide
     assert "n = 150" in chart.caption
+    assert [chart.wide.count(f">{tick}</text>") for tick in ("0", "1", "2")] == [2, 1, 1], "0 is on both axes"
     assert [entry for _, entry in chart.legend] == ["best so far", "mean of new candidates"]

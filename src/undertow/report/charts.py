@@ -32,7 +32,7 @@ SHAPES: dict[MeasureRole, str] = {
     "fixed": "square",
 }
 WIDE, NARROW = 720, 340
-_LABEL = 46
+_LABEL = 40
 _PADDING = {"left": 0, "right": 22, "top": 4, "bottom": 4}
 """The reader's font may be wider than the renderer's: room at the right."""
 _BEST, _MEAN = "best so far", "mean of new candidates"
@@ -203,11 +203,13 @@ def _scores(values: list[dict[str, Any]], threshold: float | None, width: int) -
     import altair as alt
 
     entries = [_BEST, _MEAN]
+    iterations = sorted({value["iteration"] for value in values})
+    ticks = iterations[:: -(-len(iterations) // 10)]
     colour = alt.Color(
         "series:N", legend=None,
         scale=alt.Scale(domain=entries, range=[COLOURS["shortcut"], COLOURS["fixed"]]),
     )  # fmt: skip
-    x = alt.X("iteration:Q", title="Iteration", axis=alt.Axis(tickMinStep=1, grid=False, format="d"))
+    x = alt.X("iteration:Q", title="Iteration", axis=alt.Axis(values=ticks, grid=False, format="d"))
     y = alt.Y("score:Q", title="Judged score", scale=alt.Scale(domain=[0, 100]))
     base = alt.Chart(_data(values)).encode(x=x, y=y, color=colour)
     shape = alt.Shape("series:N", legend=None, scale=alt.Scale(domain=entries, range=["circle", "square"]))
