@@ -116,7 +116,7 @@ def _floor(run: Run, found: Sequence[Fields]) -> Fact:
 def _charts(run: Run, found: Sequence[Fields]) -> tuple[Chart, ...]:
     rows = [
         (
-            f"{position}. {words.listed(_attributes(f)) or text(f, 'id')}",
+            f"{position}. {words.listed(_predicates(f)) or text(f, 'id')}",
             [rate_of(f.get(key), "", role) for key, role in _RATES],
         )
         for position, f in enumerate(found[:_CHARTED], 1)
@@ -130,6 +130,11 @@ def _charts(run: Run, found: Sequence[Fields]) -> tuple[Chart, ...]:
 def _attributes(finding: Fields) -> list[str]:
     given = finding.get("attributes")
     return [str(a).rstrip(".") for a in given] if isinstance(given, list) else []
+
+
+def _predicates(finding: Fields) -> list[str]:
+    """Shorten ``The query …`` for a label, where every character counts."""
+    return [attribute.removeprefix("The query ") for attribute in _attributes(finding)]
 
 
 def _overview(found: Sequence[Fields]) -> Table:
