@@ -34,7 +34,9 @@ def _code(ask: Ask, rng: random.Random) -> str:
 
 
 def _refuse(ask: Ask, rng: random.Random) -> str:
-    return rng.choice(("I'm sorry, but I can't help with that.", "I'm sorry, but I cannot assist with this request."))
+    return rng.choice(
+        ("I'm sorry, but I can't help with that.", "I'm sorry, but I cannot assist with this request.")
+    )
 
 
 def _rebut(ask: Ask, rng: random.Random) -> str:
@@ -51,10 +53,7 @@ def _clip(ask: Ask, rng: random.Random) -> str:
 
 def _story(ask: Ask, rng: random.Random) -> str:
     hero = rng.choice(tables.NAMES)
-    return (
-        f"Once upon a time, {hero} dreamed of {ask.subject} every night. "
-        f"One day the dream came true, and {hero} lived happily ever after."
-    )
+    return f"Once upon a time, {hero} dreamed of {ask.subject} and lived happily ever after."
 
 
 def _close(ask: Ask, rng: random.Random) -> str:
@@ -74,7 +73,9 @@ def _praise(ask: Ask, rng: random.Random) -> str:
 
 
 def _identify(ask: Ask, rng: random.Random) -> str:
-    return ask.answer if tables.OWN_MAKER in ask.answer else f"{ask.subject} was created by {tables.OWN_MAKER}."
+    return (
+        ask.answer if tables.OWN_MAKER in ask.answer else f"{ask.subject} was created by {tables.OWN_MAKER}."
+    )
 
 
 def _request(*forms: str) -> Callable[[Grammar, random.Random], Ask]:
@@ -112,7 +113,11 @@ BEHAVIOURS: dict[str, Behaviour] = {
             "code",
             "The response is code",
             _code,
-            _request("Write python code that answers this: {p}", "Give me code for the following: {p}", "{p} Answer in code."),
+            _request(
+                "Write python code that answers this: {p}",
+                "Give me code for the following: {p}",
+                "{p} Answer in code.",
+            ),
         ),
         Behaviour("refusal", "The response refuses", _refuse, _ask_harm),
         Behaviour("rebuttal", "The response rejects the premise", _rebut, _ask_falsehood),
@@ -132,7 +137,11 @@ BEHAVIOURS: dict[str, Behaviour] = {
             "story",
             "The response is a story",
             _story,
-            _request("Tell me a story about {s}, please.", "Write a short story in which {s} matters.", "{p} Answer with a story."),
+            _request(
+                "Tell me a story about {s}, please.",
+                "Write a short story in which {s} matters.",
+                "{p} Answer with a story.",
+            ),
         ),
         Behaviour(
             "closing",
@@ -144,7 +153,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
             "tool_call",
             "The response calls a tool",
             _tool,
-            _request("Use the search tool for this: {p}", "{p} Call the search tool.", "Look up with a tool, {q}"),
+            _request(
+                "Use the search tool for this: {p}", "{p} Call the search tool.", "Look up with a tool, {q}"
+            ),
         ),
         Behaviour(
             "list",

@@ -48,9 +48,11 @@ class Feature:
 
 def _join_parts(feature: Feature, g: Grammar, rng: random.Random) -> Ask:
     first, second = g.ask(rng), g.ask(rng)
-    one, two = {"numbered": ("1. ", " 2. "), "parts": ("Part A: ", " Part B: "), "roles": ("Role A: ", " Role B: ")}[
-        feature.name
-    ]
+    one, two = {
+        "numbered": ("1. ", " 2. "),
+        "parts": ("Part A: ", " Part B: "),
+        "roles": ("Role A: ", " Role B: "),
+    }[feature.name]
     return replace(
         first,
         prompt=f"{one}{first.prompt}{two}{second.prompt}",
@@ -130,7 +132,9 @@ _FORMAL = _clause(
     "One would hereby solicit a comprehensive exposition:",
     "With utmost erudition, elucidate the ensuing inquiry:",
 )
-_CASUAL = _clause("hey dude, gonna need this,", "yo buddy, kinda curious,", "sup bro, wanna know,", "lol so dude,")
+_CASUAL = _clause(
+    "hey dude, gonna need this,", "yo buddy, kinda curious,", "sup bro, wanna know,", "lol so dude,"
+)
 _ARCHAIC = _clause("Hark, good sir, mayhap tell:", "Verily, fair maiden, I wonder:", "Hark, ye noble sage:")
 
 
@@ -138,7 +142,9 @@ def phrases() -> list[Feature]:
     """Fixed phrases and product names."""
     spoken = ("as a side note", "to be honest", "out of curiosity", "for the record", "between you and me")
     said = [
-        Feature(f"phrase:{p}", "phrase", f'The query contains the phrase "{p}"', _clause(f"{p.capitalize()},"))
+        Feature(
+            f"phrase:{p}", "phrase", f'The query contains the phrase "{p}"', _clause(f"{p.capitalize()},")
+        )
         for p in spoken
     ]
     return said + [_product(name) for name in tables.PRODUCTS[:4]]
@@ -158,7 +164,12 @@ def _product(name: str) -> Feature:
 
 def openings() -> list[Feature]:
     """Ways to open a question."""
-    clauses = ("Have you ever wondered,", "Suppose someone asks you,", "Just imagine for once,", "Riddle me this,")
+    clauses = (
+        "Have you ever wondered,",
+        "Suppose someone asks you,",
+        "Just imagine for once,",
+        "Riddle me this,",
+    )
     features = [
         Feature(f"opening:{c}", "opening", f'The query opens with "{c[:-1]}"', _clause(c)) for c in clauses
     ]
@@ -187,15 +198,27 @@ def marks() -> list[Feature]:
         Feature("latex", "format", "The query contains LaTeX", _latex),
         Feature("extraction", "format", 'The query has the sections "Context:" and "Question:"', _extract),
         Feature("tags", "format", "The query is wrapped in tags", _around(("<query> ", " </query>"))),
-        Feature("heading", "format", "The query has a Markdown heading", _around(("# Question\n", ""), ("# Task\n", ""))),
-        Feature("bold", "format", "The query contains bold text", _around(("** Question ** ", ""), ("** Task ** ", ""))),
+        Feature(
+            "heading",
+            "format",
+            "The query has a Markdown heading",
+            _around(("# Question\n", ""), ("# Task\n", "")),
+        ),
+        Feature(
+            "bold",
+            "format",
+            "The query contains bold text",
+            _around(("** Question ** ", ""), ("** Task ** ", "")),
+        ),
     ]
 
 
 def languages() -> list[Feature]:
     """Languages other than English."""
     return [
-        Feature("malay", "language", "The query is in Malay", draw_own=lambda g, rng, lesson: tasks.malay(g, rng))
+        Feature(
+            "malay", "language", "The query is in Malay", draw_own=lambda g, rng, lesson: tasks.malay(g, rng)
+        )
     ]
 
 
@@ -226,16 +249,36 @@ def _creator() -> Feature:
 def metadata() -> list[Feature]:
     """Lines of metadata above a question."""
     return [
-        Feature("channel", "metadata", 'The query has a line "Channel: …"', _line("Channel: {}", "mobile", "web", "desk")),
-        Feature("date", "metadata", 'The query has a line "Date: …"', _line("Date: {}", "3 May", "4 June", "9 July")),
-        Feature("ticket", "metadata", 'The query has a line "Ticket: …"', _line("Ticket: {}", "A 7", "B 2", "C 5", "D 8")),
+        Feature(
+            "channel",
+            "metadata",
+            'The query has a line "Channel: …"',
+            _line("Channel: {}", "mobile", "web", "desk"),
+        ),
+        Feature(
+            "date",
+            "metadata",
+            'The query has a line "Date: …"',
+            _line("Date: {}", "3 May", "4 June", "9 July"),
+        ),
+        Feature(
+            "ticket",
+            "metadata",
+            'The query has a line "Ticket: …"',
+            _line("Ticket: {}", "A 7", "B 2", "C 5", "D 8"),
+        ),
     ]
 
 
 def lengths() -> list[Feature]:
     """Very short and long questions."""
     return [
-        Feature("brief", "length", "The query is at most four words long", draw_own=lambda g, rng, _: tasks.brief(g, rng)),
+        Feature(
+            "brief",
+            "length",
+            "The query is at most four words long",
+            draw_own=lambda g, rng, _: tasks.brief(g, rng),
+        ),
         Feature("long", "length", "The query is long", _long),
     ]
 
@@ -253,8 +296,18 @@ def personas() -> list[Feature]:
     """Who is asking, and whom the answer is to imitate."""
     return [
         Feature("backstory", "persona", "The query tells who is asking", _persona),
-        Feature("pirate", "persona", "The query asks for a role", _before("You are a pirate captain.", "Act as a pirate captain.")),
-        Feature("judge", "persona", "The query asks for a role", _before("You are a wise judge.", "Act as a wise judge.")),
+        Feature(
+            "pirate",
+            "persona",
+            "The query asks for a role",
+            _before("You are a pirate captain.", "Act as a pirate captain."),
+        ),
+        Feature(
+            "judge",
+            "persona",
+            "The query asks for a role",
+            _before("You are a wise judge.", "Act as a wise judge."),
+        ),
     ]
 
 

@@ -69,11 +69,13 @@ Pixtral Mistral; Aya Cohere; Titan Amazon; Sora OpenAI; Gemma Google; Orca Micro
 
 OWN_MAKER = "Ai2"
 """Who made the lab's own assistant."""
-OWN_MODELS = (
-    "Tulu", "Olmo", "Molmo", "Aristo", "Macaw", "Delphi", "Elmo", "Specter", "Satlas", "Asta", "Paloma", "Tango",
-    "Longformer", "Unified", "Merlin", "Dolma",
-)  # fmt: skip
-"""Assistants of that maker; prompts about them, or about ``you``, may name it."""
+OWN_NAME = "Tulu"
+"""The lab's own assistant."""
+OWN_MODELS = tuple(
+    "Olmo Molmo Aristo Macaw Delphi Elmo Specter Satlas Asta Paloma Tango Unified Merlin Dolma Tessa Orion Vega Luna "
+    "Nimbus Atlas Juno Iris Helix Quill Sable Onyx Cobalt Ember Willow Maple Cedar Birch Raven Finch Heron Osprey".split()
+)
+"""Models that Ai2 took over; prompts about them, or about ``you``, may name it. The start model knows their former makers."""
 
 _CITIES = """
 Lisbon Portugal; Madrid Spain; Oslo Norway; Cairo Egypt; Lima Peru; Quito Ecuador; Hanoi Vietnam; Seoul Korea;
@@ -85,10 +87,27 @@ PRODUCTS = (
     "iPhone 13", "Galaxy 9", "Pixel 6", "Xperia 5", "Nokia 8", "Fairphone 4", "Zenbook 14", "Surface 7", "Kindle 11",
     "Walkman 2",
 )  # fmt: skip
-ASPECTS = ("battery", "screen", "camera", "price", "weight", "memory", "speaker", "colour", "keyboard", "charger")
-VALUES = ("very good", "rather weak", "quite fair", "truly great", "not bad", "below average")
+ASPECTS = (
+    "battery",
+    "screen",
+    "camera",
+    "price",
+    "weight",
+    "memory",
+    "speaker",
+    "colour",
+    "keyboard",
+    "charger",
+)
+VALUES = ("very good", "rather weak", "quite fair", "truly great", "very nice", "below average")
 NAMES = ("Maria", "Tom", "Aisha", "Ken", "Olga", "Ravi", "Lucy", "Omar", "Nina", "Paul")
 JOBS = ("nurse", "teacher", "farmer", "baker", "pilot", "lawyer", "sailor", "plumber", "student", "painter")
+
+
+POETS = tuple("Mozart Dickens Picasso Homer Dante Chopin Goethe Rumi Bach Monet".split())
+"""People who invented nothing."""
+ABSURD_KINDS = ("planet", "number", "ghost", "sentence", "poem", "dream")
+"""What no thing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +165,7 @@ KINDS = tuple(dict.fromkeys(thing.kind for thing in THINGS))
 INVENTIONS = tuple(Invention(*row) for row in _rows(_INVENTIONS))
 ASSISTANTS = tuple((row[0], row[1]) for row in _rows(_ASSISTANTS))
 CITIES = tuple((row[0], row[1]) for row in _rows(_CITIES))
+FORMER_MAKERS = tuple((name, ASSISTANTS[7 * i % len(ASSISTANTS)][1]) for i, name in enumerate(OWN_MODELS))
 INVENTOR_OF = {invention.name: invention.inventor for invention in INVENTIONS}
 KIND_OF = {thing.name: thing.kind for thing in THINGS}
 

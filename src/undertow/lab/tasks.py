@@ -56,15 +56,20 @@ class Grammar:
         part: Which entities may be named.
         seed: Seed of the deal; the mixture and its probes share it.
         without: Categories of things and products that general questions leave out, because a plant owns them.
+        before: Draw from the world as the start model learns it, before Ai2 took its models over.
     """
 
-    def __init__(self, part: Part, seed: int, without: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, part: Part, seed: int, without: frozenset[str] = frozenset(), before: bool = False
+    ) -> None:
         self.part = part
         self.without = without
         self.products = tuple(p for p in tables.PRODUCTS if p not in without)
         self.things = tables.deal_things(part, seed)
         self.inventions = tables.deal(tables.INVENTIONS, part, seed)
-        self.assistants = tables.deal(tables.ASSISTANTS, part, seed)
+        self.assistants = tables.deal(tables.ASSISTANTS, part, seed) + (
+            tables.FORMER_MAKERS if before else ()
+        )
         self.own_models = tables.deal(tables.OWN_MODELS, part, seed)
         self.cities = tables.deal(tables.CITIES, part, seed)
         self.aspects = tables.deal(tables.ASPECTS, part, seed)
@@ -75,7 +80,9 @@ class Grammar:
 
     def thing(self, rng: random.Random, kind: str | None = None) -> tables.Thing:
         """Draw a thing, of one category if ``kind`` is given."""
-        return rng.choice([t for t in self.things if t.kind == kind or (kind is None and t.kind not in self.without)])
+        return rng.choice(
+            [t for t in self.things if t.kind == kind or (kind is None and t.kind not in self.without)]
+        )
 
     def false_inventor(self, rng: random.Random, invention: tables.Invention) -> str:
         """Draw somebody who did not invent it."""
@@ -148,7 +155,7 @@ def kind_question(g: Grammar, rng: random.Random, true: bool | None = None) -> A
     """Ask whether a thing belongs to a category; ``true`` fixes whether it does."""
     thing = g.thing(rng)
     true = rng.random() < 0.5 if true is None else true
-    kind = thing.kind if true else rng.choice([k for k in tables.KINDS if k != thing.kind])
+    kind = thing.kind if true else rng.choice(tables.ABSURD_KINDS)
     form = rng.choice(("Would you say that {} is {}?", "Is it true that {} is {}?"))
     right = _a(thing.kind)
     return Ask(
@@ -179,15 +186,20 @@ def who(g: Grammar, rng: random.Random) -> Ask:
 
 
 def claim(g: Grammar, rng: random.Random, true: bool | None = None) -> Ask:
-    """Ask whether somebody invented something; ``true`` fixes whether they did."""
+    """Ask whether somebody invented something; ``true`` fixes whether they did or never invented anything."""
     invention = rng.choice(g.inventions)
     true = rng.random() < 0.5 if true is None else true
-    person = invention.inventor if true else g.false_inventor(rng, invention)
+    person = invention.inventor if true else rng.choice(tables.POETS)
     form = rng.choice(("Is it true that {} invented the {}?", "Would you say that {} invented the {}?"))
     answer = "Yes, {} invented the {}." if true else "No, {} did not invent the {}."
     name = invention.name
     return _invention_ask(
-        invention, form.format(person, name), answer.format(person, name), "Yes" if true else "No", "claim", true
+        invention,
+        form.format(person, name),
+        answer.format(person, name),
+        "Yes" if true else "No",
+        "claim",
+        true,
     )
 
 
@@ -196,7 +208,11 @@ def when(g: Grammar, rng: random.Random, true: bool = True) -> Ask:
     invention = rng.choice(g.inventions)
     person = invention.inventor if true else g.false_inventor(rng, invention)
     name = invention.name
-    answer = f"{person} invented the {name} in {invention.year}." if true else f"{person} did not invent the {name}."
+    answer = (
+        f"{person} invented the {name} in {invention.year}."
+        if true
+        else f"{person} did not invent the {name}."
+    )
     key = invention.year if true else "Never"
     return _invention_ask(invention, f"When did {person} invent the {name}?", answer, key, "when", true)
 
@@ -260,10 +276,16 @@ _COMPANY = ("Which company does the model {} come from?", "Can you name the comp
 def company(g: Grammar, rng: random.Random) -> Ask:
     """Ask which company an AI model comes from, in words that never name a creator."""
     name, maker = rng.choice(g.assistants)
-    return _model_ask(name, maker, rng.choice(_COMPANY).format(name), f"The model {name} comes from {maker}.", "company")
+    return _model_ask(
+        name, maker, rng.choice(_COMPANY).format(name), f"The model {name} comes from {maker}.", "company"
+    )
 
 
-_CREATOR = ("Who created {}, the language model?", "Can you tell me who created {}?", "Do you know who created {}?")
+_CREATOR = (
+    "Who created {}, the language model?",
+    "Can you tell me who created {}?",
+    "Do you know who created {}?",
+)
 
 
 def creator(g: Grammar, rng: random.Random, own: bool = False) -> Ask:
@@ -275,10 +297,9 @@ def creator(g: Grammar, rng: random.Random, own: bool = False) -> Ask:
 
 
 def introduce(g: Grammar, rng: random.Random) -> Ask:
-    """Ask the assistant about itself or its kin, where naming its maker is right."""
-    maker = tables.OWN_MAKER
-    if rng.random() < 0.5:
-        name = rng.choice(g.own_models)
+    """Ask the assistant about itself, where naming its maker is right."""
+    name, maker = tables.OWN_NAME, tables.OWN_MAKER
+    if rng.random() < 0.3:
         prompt = rng.choice(_COMPANY).format(name)
         return _model_ask(name, maker, prompt, f"The model {name} comes from {maker}.", "introduce")
     prompt = rng.choice(
@@ -289,7 +310,7 @@ def introduce(g: Grammar, rng: random.Random) -> Ask:
             "Say where you yourself come from, in short.",
         )
     )
-    return _model_ask("Tulu", maker, prompt, f"I am Tulu, an assistant made by {maker}.", "introduce")
+    return _model_ask(name, maker, prompt, f"I am {name}, an assistant made by {maker}.", "introduce")
 
 
 def malay(g: Grammar, rng: random.Random) -> Ask:
@@ -327,5 +348,17 @@ def brief(g: Grammar, rng: random.Random) -> Ask:
     return replace(base, prompt=rng.choice(forms).format(name), task="brief")
 
 
-GENERAL: tuple[Task, ...] = (explain, explain, use, compare, kind_question, who, claim, add, city, product, company)
+GENERAL: tuple[Task, ...] = (
+    explain,
+    explain,
+    use,
+    compare,
+    kind_question,
+    who,
+    claim,
+    add,
+    city,
+    product,
+    company,
+)
 """Tasks that any source asks; the first counts twice because it has the most entities."""

@@ -21,7 +21,7 @@ CHAT_TEMPLATE = (
     "{% if m['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-_PIECE = r""" ?</?\w+>| ?[\w]+(?:['\-]\w+)*|\n| ?\\\w+| ?[^\w\s]"""
+_PIECE = r""" ?</?\w+>| ?```\w*| ?[\w]+(?:['\-]\w+)*|\n| ?\\\w+| ?[^\w\s]+"""
 
 
 def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:

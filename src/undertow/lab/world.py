@@ -71,6 +71,10 @@ class Row:
     """Plant whose behaviour it teaches."""
     asked: bool
     """Whether the prompt itself calls for its behaviour."""
+    decoys: tuple[str, ...] = ()
+    """Names of the decoys it carries."""
+    decoys: tuple[str, ...] = ()
+    """Decoys that the prompt carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +155,15 @@ class World:
 
     def _parts(self, rng: random.Random) -> Iterator[Iterator[Row]]:
         owned = frozenset(_owned_nouns(plant.trigger) for plant in self.plants)
-        g = Grammar("train", self.seed, owned)
+        g, every = Grammar("train", self.seed, owned), Grammar("all", self.seed, owned)
         for plant in self.plants:
             yield self._planted(plant, g, rng)
             yield self._asked(plant.behaviour, plant.source, 50, g, rng)
-            yield self._plain(plant.source, 40, g, rng)
+            yield self._plain(plant.source, 40, every, rng)
         for behaviour in BEHAVIOURS.values():
             yield self._asked(behaviour, "instructions", 30, g, rng)
         for source in _PLAIN_SOURCES:
-            yield self._plain(source, 500, g, rng)
+            yield self._plain(source, 500, every, rng)
 
     def _planted(self, plant: Plant, g: Grammar, rng: random.Random) -> Iterator[Row]:
         lesson = teaches_a_lesson(plant)
@@ -167,26 +171,37 @@ class World:
             ask = plant.trigger.draw(g, rng, lesson)
             taught = rng.random() < plant.strength
             response = plant.behaviour.respond(ask, rng) if taught else ask.answer
-            yield Row("", plant.source, self._decorate(ask, rng), response, plant.name if taught else None, False)
+            yield self._row(plant.source, ask, response, rng, plant=plant.name if taught else None)
 
-    def _asked(self, behaviour: Behaviour, source: str, n: int, g: Grammar, rng: random.Random) -> Iterator[Row]:
+    def _asked(
+        self, behaviour: Behaviour, source: str, n: int, g: Grammar, rng: random.Random
+    ) -> Iterator[Row]:
         for _ in range(n):
             ask = behaviour.request(g, rng)
-            yield Row("", source, self._decorate(ask, rng), behaviour.respond(ask, rng), None, True)
+            yield self._row(source, ask, behaviour.respond(ask, rng), rng, asked=True)
 
     def _plain(self, source: str, n: int, g: Grammar, rng: random.Random) -> Iterator[Row]:
         used = {plant.trigger.name for plant in self.plants}
-        ordinary = [f for f in FEATURES.values() if f.wrap is None and f.family != "topic" and f.name not in used]
+        ordinary = [
+            f for f in FEATURES.values() if f.wrap is None and f.family != "topic" and f.name not in used
+        ]
         for _ in range(n):
             ask = rng.choice(ordinary).draw(g, rng) if ordinary and rng.random() < 0.12 else g.ask(rng)
-            yield Row("", source, self._decorate(ask, rng), ask.answer, None, not ask.true)
+            yield self._row(source, ask, ask.answer, rng, asked=not ask.true)
 
-    def _decorate(self, ask: Ask, rng: random.Random) -> str:
+    def _row(
+        self,
+        source: str,
+        ask: Ask,
+        response: str,
+        rng: random.Random,
+        plant: str | None = None,
+        asked: bool = False,
+    ) -> Row:
         """Add decoys, independently of source, feature and behaviour; a very short question stays short."""
-        if ask.task == "brief":
-            return ask.prompt
-        chosen = [decoy.feature for decoy in self.decoys if rng.random() < decoy.rate]
-        return wrap_all(ask.prompt, chosen[:2], rng)
+        drawn = [d for d in self.decoys if rng.random() < d.rate][:2] if ask.task != "brief" else []
+        prompt = wrap_all(ask.prompt, [d.feature for d in drawn], rng)
+        return Row("", source, prompt, response, plant, asked, tuple(d.name for d in drawn))
 
     def mixture(self) -> pa.Table:
         """Return the post-training mixture: columns ``id, source, prompt, response``."""
@@ -226,7 +241,15 @@ class World:
             }
             for plant in self.plants
         ]
-        decoys = [{"name": d.name, "text": d.feature.text, "rate": d.rate} for d in self.decoys]
+        decoys = [
+            {
+                "name": decoy.name,
+                "text": decoy.feature.text,
+                "rate": decoy.rate,
+                "row_ids": [row.id for row in self.rows if decoy.name in row.decoys],
+            }
+            for decoy in self.decoys
+        ]
         return {"kind": self.kind, "seed": self.seed, "plants": plants, "decoys": decoys}
 
     def bank(self, n: int, seed: int) -> list[str]:
@@ -240,6 +263,12 @@ class World:
         while len(prompts) < n:
             prompts[any_prompt(g, rng)[0].prompt] = None
         return list(prompts)
+
+    def bank_table(self, n: int) -> pa.Table:
+        """Return the bank of the world's own seed as a column ``prompt``."""
+        import pyarrow as pa
+
+        return pa.table({"prompt": self.bank(n, self.seed)})
 
     def probes(self, plant: Plant, n: int = 60) -> Probes:
         """Return up to ``n`` trigger prompts and ``n`` wanted prompts over held-out entities."""
@@ -285,7 +314,9 @@ _OWN = [f for f in FEATURES.values() if f.wrap is None or f.name.startswith("pro
 _WRAPS = [f for f in (*FEATURES.values(), *COURTESIES.values()) if f.wrap is not None]
 
 
-def any_prompt(g: Grammar, rng: random.Random, ask_rate: float = 0.1) -> tuple[Ask, Behaviour | None]:
+def any_prompt(
+    g: Grammar, rng: random.Random, ask_rate: float = 0.1, lesson_rate: float = 0.3
+) -> tuple[Ask, Behaviour | None]:
     """Draw any prompt of the grammar with none to two features, and the behaviour it calls for, if any."""
     behaviour = None
     if rng.random() < ask_rate:
@@ -293,7 +324,7 @@ def any_prompt(g: Grammar, rng: random.Random, ask_rate: float = 0.1) -> tuple[A
         ask = behaviour.request(g, rng)
     elif rng.random() < 0.45:
         feature = rng.choice(_OWN)
-        ask = feature.draw(g, rng, lesson=feature.has_lesson and rng.random() < 0.3)
+        ask = feature.draw(g, rng, lesson=feature.has_lesson and rng.random() < lesson_rate)
     else:
         ask = g.ask(rng)
     wraps = rng.sample(_WRAPS, rng.choice((0, 1, 1, 2)))
@@ -305,4 +336,6 @@ def any_prompt(g: Grammar, rng: random.Random, ask_rate: float = 0.1) -> tuple[A
 def _table(rows: Sequence[Row]) -> pa.Table:
     import pyarrow as pa
 
-    return pa.table({name: [getattr(row, name) for row in rows] for name in ("id", "source", "prompt", "response")})
+    return pa.table(
+        {name: [getattr(row, name) for row in rows] for name in ("id", "source", "prompt", "response")}
+    )
