@@ -1,5 +1,5 @@
 # From a bare clone, with Python 3.11 and make only:  make demo  |  make test
-# Without a GPU a smaller torch:  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# TORCH_INDEX=URL: another index for torch, such as the one with the CPU builds.
 
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)

@@ -37,22 +37,30 @@ def command(
 
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
-    columns = (
-        "shortcut", "start", "trained", "95 % interval", "found", "trigger in", "rows found", "fixed",
-        "wanted before", "wanted after",
-    )  # fmt: skip
+    columns = ("shortcut", "start", "trained", "found", "rows", "fixed", "wanted")
     yield table(columns, [_row(shortcut) for shortcut in summary["shortcuts"]])
+    yield (
+        "start, trained, fixed: rate of the behaviour where it is wrong, by model. found: place of the true "
+        "trigger in the trace. rows: share of the planted rows traced. wanted: the behaviour where it is "
+        "right, before > after the fix. Intervals and n are in the report."
+    )
     wrong = [decoy["name"] for decoy in summary["decoys"] if decoy["false_finding"]]
     yield f"{len(summary['decoys'])} decoys, reported by mistake: {', '.join(wrong) or 'none'}"
     yield f"{summary['seconds']:.0f} s, {summary['calls']:,} model calls, {summary['peak_mb']:,.0f} MB"
     yield f"open {summary['out']}/report.html"
 
 
-def _row(shortcut: dict[str, Any]) -> tuple[object, ...]:
-    low, high = (f"{bound:.2f}" for bound in shortcut["interval"])
-    place = "first" if shortcut["trace_top1"] else "top 3" if shortcut["trace_top3"] else None
+def _row(shortcut: dict[str, Any]) -> tuple[str, ...]:
+    place = "1st" if shortcut["trace_top1"] else "top 3" if shortcut["trace_top3"] else "not traced"
+    found = place if shortcut["surf_found"] else "no"
+    percent = {key: _percent(shortcut[key]) for key in shortcut if key.endswith(("_rate", "_recall"))}
+    wanted = f"{_percent(shortcut['wanted_before'])} > {_percent(shortcut['wanted_after'])}"
+    learned = "" if shortcut["learned"] else " (not learned)"
     return (
-        shortcut["name"], shortcut["start_rate"], shortcut["elicited_rate"], f"{low} to {high}",
-        ("yes" if shortcut["surf_found"] else "no") if shortcut["learned"] else "not learned", place,
-        shortcut["rows_recall"], shortcut["fixed_rate"], shortcut["wanted_before"], shortcut["wanted_after"],
+        shortcut["name"], percent["start_rate"], percent["elicited_rate"] + learned, found,
+        percent["rows_recall"], percent["fixed_rate"], wanted,
     )  # fmt: skip
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.0%}"

@@ -53,9 +53,8 @@ def _conditional(found: dict[str, Any]) -> Iterator[str | Table]:
         yield "no row's prompt matches --given, so there is no rate"
         return
     interval = found["rate_interval"]
-    yield (
-        f"P(then | given) = {found['rate']:.3f} "
-        f"(95 % interval {interval['low']:.3f} to {interval['high']:.3f}; {found['both']:,} of {found['given']:,}), base rate {found['base_rate']:.3f}"
-    )
+    spread = f"95 % interval {interval['low']:.3f} to {interval['high']:.3f}"
+    counts = f"{found['both']:,} of {found['given']:,}"
+    yield f"P(then | given) = {found['rate']:.3f} ({spread}; {counts}), base rate {found['base_rate']:.3f}"
     rows = [(s["source"], s["given"], s["both"]) for s in found["by_source"]]
     yield table(("source", "given", "both"), rows)

@@ -78,20 +78,26 @@ def verify(
     rubric = Rubric.model_validate(searched["rubric"])
     roles = Roles(before, after, "local", judge or searched["judge"])
     inputs = {"run": file_hash(Path(run) / "findings.json"), **roles.revisions()}
-    directory = RunDir.open(out, "verify", {"before": before, "after": after, "judge": roles.judge}, inputs, fresh)
+    directory = RunDir.open(
+        out, "verify", {"before": before, "after": after, "judge": roles.judge}, inputs, fresh
+    )
     try:
         if directory.complete:
             return directory.summary()
         usage = Usage()
         with Journal(directory.file("journal.sqlite")) as journal:
             models = Models(roles, rubric, journal, usage, config)
-            compared = asyncio.run(_compare(models, findings, read_table(Path(run) / "confirm_prompts.parquet"), progress))
+            compared = asyncio.run(
+                _compare(models, findings, read_table(Path(run) / "confirm_prompts.parquet"), progress)
+            )
         return _finish(directory, compared, config, usage)
     finally:
         directory.close()
 
 
-async def _compare(models: Models, findings: Sequence[Finding], prompts: Any, progress: Progress) -> list[Comparison]:
+async def _compare(
+    models: Models, findings: Sequence[Finding], prompts: Any, progress: Progress
+) -> list[Comparison]:
     compared = []
     async with AsyncExitStack() as stack:
         opened = await models.open(stack)

@@ -1,9 +1,13 @@
 """The crux: the response attributes held responsible for the violation (paper D.1.2), without a model.
 
 The paper's first judge describes the response blind to the rubric; our extractor does the same. Its second
-judge picks the three attributes most responsible; ours are the attributes with the highest log-odds in
-violating against non-violating responses of the run, the corpus as the prior. For a single pair the user's
-words name the crux, and the nearest attribute that the response really has stands for them.
+judge picks the three attributes most responsible; ours are the attributes that tell the run's violating
+responses from the others best. For a single pair the user's words name the crux, and the nearest attribute
+that the response really has stands for them; or the rubric's checks do, which split a sample of the corpus.
+
+Departure from the specification, which ranks by log-odds z: z underrates what never stands in the other
+responses ("once upon a time" lost to "contains 'and'"), so the rank is the lower bound of the difference in
+shares, and z only has to be significant.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +24,12 @@ from undertow.errors import UsageError
 from undertow.index.open import Index
 from undertow.records import Crux
 from undertow.stats.enrichment import log_odds_dirichlet
+from undertow.stats.intervals import wilson_bounds
 from undertow.turf.counts import Bools, Floats, Ints, overlaps
 from undertow.turf.retrieve import bend
+
+if TYPE_CHECKING:
+    from undertow.judging.rubric import Rubric
 
 PRIOR_RESPONSES = 20.0
 """Weight of the corpus in the log-odds, in responses."""
@@ -28,6 +37,8 @@ LEAST_Z = 1.96
 """Log-odds z an attribute needs to be a crux."""
 LEAST_COSINE = 0.35
 """Cosine under which no attribute stands for the user's words."""
+SPLIT_ROWS = 4000
+"""Rows of the corpus that a rubric's checks split for a single pair."""
 RARE_WORD = 0.25
 """Weight of the user's literal marks (``####``, ``wikipedia``) beside the cosine, which is blind to them."""
 
@@ -113,8 +124,9 @@ def contrast_cruxes(
     """Find the attributes that set violating responses apart, best first; none where nothing does.
 
     Kept are attributes that hold for over half of the violating responses and for at least ``support``
-    training responses, with a log-odds z above ``LEAST_Z`` (Monroe et al. 2008; documents, not words).
-    Attributes of (nearly) the same training rows count once.
+    training responses, with a log-odds z above ``LEAST_Z`` (Monroe et al. 2008; documents, not words), ranked
+    by Wilson lower bound of the share in violating minus upper bound in other responses. Attributes of
+    (nearly) the same training rows count once.
 
     Raises:
         UsageError: there is no violating response.
@@ -133,11 +145,35 @@ def contrast_cruxes(
         PRIOR_RESPONSES,
     )
     useful = (bad.mean(0) > 0.5) & (counts >= support) & (z > LEAST_Z)
-    ranked = np.flatnonzero(useful)[np.argsort(-z[useful], kind="stable")]
+    elsewhere = np.nan_to_num(wilson_bounds(good.sum(0), len(good))[1], nan=1.0)
+    apart = wilson_bounds(bad.sum(0), len(bad))[0] - elsewhere
+    ranked = np.flatnonzero(useful)[np.lexsort((-z[useful], -apart[useful].round(6)))]
     return [
         ResolvedCrux(Crux(index.texts("response")[i], float(z[i])), int(i))
         for i in _distinct(index, ranked[:30])[:most]
     ]
+
+
+def rubric_cruxes(
+    index: Index, prompt: str, response: str, rubric: Rubric, most: int, support: int, seed: int
+) -> list[ResolvedCrux]:
+    """Find what a rubric's checks see in ``response``: its attributes that training rows they fire on share.
+
+    The checks split :data:`SPLIT_ROWS` rows of the corpus, drawn by ``seed``, as they would split a run.
+
+    Raises:
+        UsageError: the rubric has no checks, or they see no such behaviour in the response.
+    """
+    if not rubric.shown(prompt, response):
+        raise UsageError(f"--rubric {rubric.name}: its checks do not see the behaviour in --response")
+    drawn = np.random.default_rng(seed).permutation(index.n)[:SPLIT_ROWS]
+    rows = index.table(["prompt", "response"]).take(np.sort(drawn)).to_pylist()
+    fires = [rubric.shown(row["prompt"], row["response"]) for row in rows]
+    shown = [row["response"] for row, fired in zip(rows, fires, strict=True) if fired]
+    others = [row["response"] for row, fired in zip(rows, fires, strict=True) if not fired]
+    has = response_features(index, [response])[0]
+    ranked = contrast_cruxes(index, [response, *shown], others, len(has), support)
+    return [each for each in ranked if has[each.attribute]][:most]
 
 
 def _distinct(index: Index, ranked: Ints) -> list[int]:

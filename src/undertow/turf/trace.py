@@ -88,7 +88,7 @@ def trace_exchange(
     if crux:
         cruxes = named_cruxes(index, crux, response)
     elif rubric is not None and response:
-        cruxes = rubric_cruxes(index, prompt, response, rubric, config.cruxes, config.seed)
+        cruxes = rubric_cruxes(index, prompt, response, rubric, config.cruxes, config.support, config.seed)
     else:
         raise UsageError("a single pair needs --crux 'The response …', or --rubric and --response")
     return trace_queries(index, "query", [prompt], cruxes, rubric.behaviour if rubric else "", config)
@@ -260,7 +260,7 @@ def trace_run(
     progress: Progress = SILENT,
     fresh: bool = False,
 ) -> dict[str, Any]:
-    """Trace a search run's findings into the run directory ``out``; the public function of ``undertow trace``.
+    """Trace a search run's findings into the run directory ``out``: ``undertow trace RUN``.
 
     Returns:
         the summary; ``attributions`` has each finding's id, explanation and first trigger.
