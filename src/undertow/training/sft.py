@@ -77,6 +77,11 @@ def train_sft(
             _go_on(run, examples, path, config, progress)
         _publish_config(run)
         return run.summary()
+    except UsageError:
+        if not run.resumed:  # a wrong input ended it at once: the mended command may start there
+            shutil.rmtree(run.path / "stages", ignore_errors=True)
+            run.file("config.json").unlink(missing_ok=True)
+        raise
     finally:
         run.close()
 
