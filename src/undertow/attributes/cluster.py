@@ -22,6 +22,7 @@ def spherical_kmeans(
     k: int,
     seed: int,
     iterations: int = 15,
+    restarts: int = 1,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Cluster unit vectors by cosine.
 
@@ -31,6 +32,7 @@ def spherical_kmeans(
         k: Clusters wanted; never more than n are made.
         seed: Fixes the starting centroids.
         iterations: Lloyd steps.
+        restarts: Runs from other starting centroids, of which the best is kept.
 
     Returns:
         Unit centroids (k', d) and the cluster of each row (n,), k' = min(k, n).
@@ -48,6 +50,7 @@ def spherical_kmeans(
         dim,
         size,
         niter=iterations,
+        nredo=restarts,
         spherical=True,
         seed=seed,
         min_points_per_centroid=1,

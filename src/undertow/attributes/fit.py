@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from undertow.attributes.hashtable import HashTable
-from undertow.attributes.language import head_words, languages
+from undertow.attributes.language import head_words, languages, stop_table
 from undertow.attributes.mine import (
     Grams,
     Mined,
@@ -28,6 +28,8 @@ from undertow.attributes.streams import FAMILIES, Family, Occurrences, Words, ca
 from undertow.attributes.surface import surface
 from undertow.attributes.text import DIGIT, LETTER, TextBatch, analyse, chunks
 from undertow.attributes.topics import EMPTY, Topics, fit_topics
+from undertow.attributes.wordgroups import MAX_WORDS, group_words
+from undertow.models.base import Embedder
 from undertow.records import Side
 
 WORKERS = 2
@@ -38,6 +40,8 @@ MAX_PHRASES = {"query": 7000, "response": 3500}
 """Most mined phrases of a side."""
 LEAST_SEEN = 5
 """Times a word must begin sentences, and stand nowhere else, to count as no name."""
+MAX_WORD_SHARE = 0.15
+"""Words in more of the rows make no topic."""
 TYPE_TEMPLATES = 60
 """Openings, closings and calls of responses that count as response types beside the surface features."""
 
@@ -253,6 +257,7 @@ def build_side(
     surface_entries: Sequence[Entry],
     least: int,
     seed: int,
+    embedder: Embedder | None,
 ) -> SideModel:
     """Choose the phrases and topics of one side and write everything as sentences."""
     n = len(column)
@@ -267,7 +272,12 @@ def build_side(
     chosen = select_grams(grams, sources, types, least, MAX_PHRASES[side])
     shown = _show_grams(column, stream, grams, chosen)
     columns = [sentences.add(_phrase_sentence(side, text), "phrase") for text in shown]
-    phrases = HashTable.build(grams.hashes[chosen], np.array(columns, np.int32))
+    hashes = [grams.hashes[chosen]]
+    if embedder is not None and side == "query":
+        for group, members in _word_groups(column, stream, grams, embedder, seed):
+            columns += [sentences.add(f"The {side} mentions {group} or the like", "topic")] * len(members)
+            hashes.append(grams.hashes[members])
+    phrases = HashTable.build(np.concatenate(hashes), np.array(columns, np.int32))
     topics = _learn_topics(column, stream, grams, seed) if side == "query" else EMPTY
     for name in topics.names:
         sentences.add(f"The {side} is about: {name}", "topic")
@@ -278,9 +288,29 @@ def _phrase_sentence(side: Side, text: str) -> str:
     return f"The {side} contains the {'phrase' if ' ' in text else 'word'} '{text}'"
 
 
+def _content_words(grams: Grams) -> NDArray[np.int64]:
+    """Numbers of the single words that are not function words and not everywhere."""
+    counts = np.diff(grams.rows.indptr)
+    telling = (grams.orders == 1) & (counts <= MAX_WORD_SHARE * grams.rows.shape[1])
+    return np.flatnonzero(telling & ~stop_table().contains(grams.hashes))
+
+
+def _word_groups(
+    column: pa.Array, stream: Words, grams: Grams, embedder: Embedder, seed: int
+) -> list[tuple[str, NDArray[np.int64]]]:
+    """Names of the groups of words of a kind, and the numbers of their words."""
+    counts = np.diff(grams.rows.indptr)
+    at = _content_words(grams)
+    at = at[np.lexsort((at, -counts[at]))][: 2 * MAX_WORDS]
+    shown = _show_grams(column, stream, grams, at)
+    wordy = np.array([len(word) > 2 and word.isalpha() for word in shown], np.bool_)
+    at = at[wordy][:MAX_WORDS]
+    shown = [word for word, keep in zip(shown, wordy, strict=True) if keep][:MAX_WORDS]
+    return [(group.name, at[group.members]) for group in group_words(shown, counts[at], embedder, seed)]
+
+
 def _learn_topics(column: pa.Array, stream: Words, grams: Grams, seed: int) -> Topics:
-    counts = np.asarray(grams.rows.sum(axis=1)).ravel()
-    at = np.flatnonzero((grams.orders == 1) & (counts <= 0.15 * len(column)))
+    at = _content_words(grams)
     return fit_topics(
         grams.rows[at],
         grams.hashes[at],

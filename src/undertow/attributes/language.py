@@ -36,7 +36,8 @@ def token_hashes(text: str) -> NDArray[np.uint64]:
 
 
 @lru_cache(maxsize=1)
-def _stop_table() -> HashTable:
+def stop_table() -> HashTable:
+    """Function words: hash → number of the language in :data:`LANGUAGES`."""
     return HashTable.from_sets(np.unique(token_hashes(words)) for words in STOP_WORDS.values())
 
 
@@ -77,7 +78,7 @@ def scripts(batch: TextBatch, at: NDArray[np.int64], sizes: NDArray[np.int64]) -
 def languages(batch: TextBatch, at: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Language of each row by function words, −1 where none is clear, (n,)."""
     width = len(LANGUAGES)
-    position, language = _stop_table().find(batch.hashes[at])
+    position, language = stop_table().find(batch.hashes[at])
     counts = np.bincount(batch.rows[at[position]] * width + language, minlength=len(batch) * width)
     table = counts.reshape(len(batch), width)
     clear = (table.max(axis=1) >= np.maximum(2, LEAST_SHARE * sizes)) & (sizes >= LEAST_WORDS)

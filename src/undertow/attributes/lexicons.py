@@ -233,8 +233,12 @@ STOP_WORDS: dict[str, str] = {
     "ki ben nasıl "
                "neden nerede kim değil her",
     "Indonesian or Malay": "yang dan di itu dengan untuk tidak ini dari dalam akan pada juga ke karena "
-    "oleh saya apa "
-                           "adalah bisa atau ada siapa mana bagaimana mengapa kapan sudah telah mereka kami",
+    "kerana oleh "
+    "saya apa apakah adalah ialah bisa boleh atau ada siapa mana bagaimana mengapa kapan bila sudah telah "
+    "mereka "
+    "kami kita anda dia ia bagi kepada tentang seperti sebagai jika kalau lebih lagi sangat hanya semua "
+    "orang "
+    "satu dapat harus masih tersebut tolong berapa antara setelah sebelum secara maka namun tetapi",
     "Vietnamese": "và là của có không cho được một trong người những các với này khi đã về ra như để đến "
     "gì ai đâu "
                   "nào thế tại sao từ vào",

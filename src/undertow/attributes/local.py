@@ -39,6 +39,7 @@ from undertow.attributes.surface import surface, surface_names
 from undertow.attributes.text import TextBatch, as_strings
 from undertow.attributes.topics import Topics
 from undertow.errors import UsageError
+from undertow.models.base import Embedder
 from undertow.progress import SILENT, Progress
 from undertow.records import Side
 
@@ -68,13 +69,20 @@ class LocalExtractor:
         return f"local-{FORMAT}"
 
     @classmethod
-    def fit(cls, table: pa.Table, seed: int = 0, progress: Progress = SILENT) -> LocalExtractor:
+    def fit(
+        cls,
+        table: pa.Table,
+        seed: int = 0,
+        progress: Progress = SILENT,
+        embedder: Embedder | None = None,
+    ) -> LocalExtractor:
         """Learn the vocabulary of a corpus.
 
         Args:
             table: Columns prompt and response, and source where known.
             seed: Fixes the rows sampled from large corpora and the topics.
             progress: Told about each step.
+            embedder: Groups the corpus's words by meaning; ``None``: no such groups.
         """
         rng = np.random.default_rng(seed)
         sources = _source_numbers(table)
@@ -106,6 +114,7 @@ class LocalExtractor:
                     entries,
                     least,
                     seed,
+                    embedder,
                 )
                 task.advance(note=f"{side} phrases")
         return cls(lexis, sides, seed)
@@ -135,7 +144,7 @@ class LocalExtractor:
         meta: dict[str, object] = {"format": FORMAT, "seed": self.seed}
         for side, model in self.sides.items():
             for number, table in enumerate([*model.tables, model.phrases]):
-                arrays[f"{side}.{number}.keys"] = table.keys
+                arrays[f"{side}.{number}.keys"] = np.repeat(table.keys, np.diff(table.bounds))
                 arrays[f"{side}.{number}.values"] = table.values
             for part in ("terms", "idf", "components", "centroids"):
                 arrays[f"{side}.topics.{part}"] = getattr(model.topics, part)
