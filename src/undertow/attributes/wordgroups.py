@@ -48,12 +48,13 @@ def group_words(
     Returns:
         Groups of at least three words, in a fixed order; names differ.
     """
-    if len(words) < 2 * min(WORDS_PER_GROUP):
+    sizes = [size for size in WORDS_PER_GROUP if len(words) >= 2 * size]
+    if not sizes:
         return []
     vectors = embedder.embed(list(words))
     weights = np.log1p(counts.astype(np.float64))
     groups: dict[str, WordGroup] = {}
-    for size in WORDS_PER_GROUP:
+    for size in sizes:
         centroids, ids = spherical_kmeans(vectors, weights, len(words) // size, seed, restarts=5)
         cosine = np.einsum("ij,ij->i", vectors, centroids[ids])
         for group in range(len(centroids)):
