@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from undertow.errors import UsageError
 from undertow.models.base import Embedder
+from undertow.models.cores import map_on_cores
 
-_TOKENS_A_BATCH = {"cpu": 2048}
-"""Padded tokens in one forward pass, by device; larger ones leave the cache of a CPU core and are slower."""
+_TOKENS_ON_CPU = 2048
+"""Padded tokens in one forward pass; more leave the cache of a core and are slower."""
 _TOKENS_ELSEWHERE = 65_536
 _TOKENIZED_AT_ONCE = 20_000
 
@@ -75,10 +76,19 @@ class SentenceEmbedder:
         token_ids = tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
         lengths = np.array([len(ids) for ids in token_ids])
         vectors = np.empty((len(texts), self._dim), dtype=np.float32)
-        budget = _TOKENS_A_BATCH.get(self._model.device.type, _TOKENS_ELSEWHERE)
-        for rows in _batches(lengths, budget):
-            padded = tokenizer.pad({"input_ids": [token_ids[i] for i in rows]}, return_tensors="pt")
-            vectors[rows] = self._forward(padded)
+        on_cpu = self._model.device.type == "cpu"
+
+        def embed_batch(rows: NDArray[np.intp]) -> None:
+            vectors[rows] = self._forward(
+                tokenizer.pad({"input_ids": [token_ids[i] for i in rows]}, return_tensors="pt")
+            )
+
+        batches = _batches(lengths, _TOKENS_ON_CPU if on_cpu else _TOKENS_ELSEWHERE)
+        if on_cpu:
+            map_on_cores(embed_batch, batches)
+        else:
+            for rows in batches:
+                embed_batch(rows)
         return vectors
 
     def _forward(self, batch: Any) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from undertow.errors import UsageError
 from undertow.models.base import Settings
+from undertow.models.cores import core_count, map_on_cores
 from undertow.models.decode import Continuation, Row, continue_rows
 from undertow.models.journaled import call_key, decode_reply, encode_reply
 from undertow.records import Failure, FailureKind, Message, Reply
@@ -27,6 +28,10 @@ from undertow.store.run import config_hash, file_hash
 _IDENTITY_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 _QUIET_TICKS = 5
 """Turns of the event loop without a new request before a part-filled batch starts."""
+_SMALL = 100_000_000
+"""Parameters under which an operation is too small to be shared among cores."""
+_LEAST_SHARD = 16
+"""Rows that are worth a core of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ class LocalModel:
         config = self._model.config.get_text_config()
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         self._end_ids = self._find_end_ids()
+        small = self._model.num_parameters() < _SMALL and self._model.device.type == "cpu"
+        self._shards = core_count() if small else 1
         self._busy = threading.Lock()
         self._waiting: list[tuple[_Request, asyncio.Future[Reply | Failure]]] = []
         self._drain: asyncio.Task[None] | None = None
@@ -220,8 +227,17 @@ class LocalModel:
     def _decode(self, requests: Sequence[_Request]) -> list[Reply | Failure]:
         rows = [self._row(request) for request in requests]
         ready = [row for row in rows if isinstance(row, Row)]
-        done = iter(continue_rows(self._model, ready, self._end_ids) if ready else [])
+        done = iter(self._continue(ready))
         return [self._read(row, next(done)) if isinstance(row, Row) else row for row in rows]
+
+    def _continue(self, rows: list[Row]) -> list[Continuation]:
+        """Decode rows: a small model on the CPU in one shard a core, else all at once."""
+        count = min(self._shards, max(1, len(rows) // _LEAST_SHARD))
+        if count == 1:
+            return continue_rows(self._model, rows, self._end_ids) if rows else []
+        shards = [rows[i::count] for i in range(count)]
+        parts = map_on_cores(lambda shard: continue_rows(self._model, shard, self._end_ids), shards)
+        return [parts[i % count][i // count] for i in range(len(rows))]
 
     def _row(self, request: _Request) -> Row | Failure:
         """Render and tokenize one request, or say why it cannot be asked."""
