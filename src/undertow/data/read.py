@@ -144,7 +144,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _read_json(path: Path, *, skip_bad: bool) -> RawTable:
-    """Read one JSON object a line; a file that is one JSON list of objects is read as well."""
+    """Read one JSON object a line; blank lines are nothing."""
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
     blocks: list[dict[str, pa.Array]] = []
