@@ -79,7 +79,7 @@ def _identify(ask: Ask, rng: random.Random) -> str:
 
 
 def _request(*forms: str) -> Callable[[Grammar, random.Random], Ask]:
-    """Put a plain question into one of ``forms`` with ``{p}`` whole, ``{q}`` in a clause or ``{s}`` its subject."""
+    """Put a plain question into one of ``forms``: ``{p}`` whole, ``{q}`` as a clause, ``{s}`` its subject."""
 
     def draw(g: Grammar, rng: random.Random) -> Ask:
         ask = g.ask(rng)
@@ -172,4 +172,4 @@ BEHAVIOURS: dict[str, Behaviour] = {
         Behaviour("identity", "The response names Ai2 as the creator", _identify, tasks.introduce),
     )
 }
-"""All behaviour families. ``clipped`` and ``identity`` are the paper's own; random worlds draw from the others."""
+"""All behaviour families; ``clipped`` and ``identity`` are the paper's own, random worlds draw the others."""

@@ -20,7 +20,8 @@ TRAINING = SFTConfig(lr=1e-3, epochs=3, batch=32, weight_decay=0.01, warmup=0.05
 """How the start model is post-trained on a mixture; above lr 2e-3 it forgets what it knew."""
 BANK = 6_000
 """Prompts of the bank."""
-_RUBRICS = Path(__file__).parent / "rubrics"
+RUBRICS = Path(__file__).parent / "rubrics"
+"""Folder of the lab's rubrics."""
 
 
 @dataclass(frozen=True)
@@ -92,5 +93,5 @@ def _copy_model(trained: Path, place: Path) -> None:
 def _write_rubric(name: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.yaml"
-    atomic_write_bytes(path, (_RUBRICS / f"{name}.yaml").read_bytes())
+    atomic_write_bytes(path, (RUBRICS / f"{name}.yaml").read_bytes())
     return path

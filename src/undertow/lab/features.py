@@ -35,15 +35,14 @@ class Feature:
     has_lesson: bool = False
     """Whether the flag of ``draw_own`` matters: false premises, the assistant itself."""
 
-    def draw(self, g: Grammar, rng: random.Random, lesson: bool = False, base: Ask | None = None) -> Ask:
+    def draw(self, g: Grammar, rng: random.Random, lesson: bool = False) -> Ask:
         """Draw a question that has the feature."""
         if self.draw_own is not None:
             return self.draw_own(g, rng, lesson)
         if self.family == "multi-part":
             return _join_parts(self, g, rng)
-        assert self.wrap is not None
-        ask = base or g.ask(rng)
-        return replace(ask, prompt=self.wrap(ask.prompt, rng))
+        ask = g.ask(rng)
+        return replace(ask, prompt=self.wrap(ask.prompt, rng) if self.wrap else ask.prompt)
 
 
 def _join_parts(feature: Feature, g: Grammar, rng: random.Random) -> Ask:

@@ -8,9 +8,11 @@ knows every entity and is drawn from none of their seeds.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from undertow.errors import UndertowError
 from undertow.lab import tables
 from undertow.lab.behaviours import BEHAVIOURS
 from undertow.lab.features import FEATURES
@@ -18,8 +20,8 @@ from undertow.lab.tasks import Grammar
 from undertow.lab.tokenizer import build_tokenizer
 from undertow.lab.world import any_prompt
 from undertow.progress import SILENT, Progress
-from undertow.store.run import config_hash, read_manifest
-from undertow.store.tables import write_table
+from undertow.store.run import config_hash
+from undertow.store.tables import read_json, write_table
 from undertow.training.config import SFTConfig
 
 if TYPE_CHECKING:
@@ -52,21 +54,11 @@ def vocabulary_texts(corpus: pa.Table) -> list[str]:
     rng = random.Random("words")
     g = Grammar("all", 0)
     texts = [*corpus["prompt"].to_pylist(), *corpus["response"].to_pylist()]
-    nouns = [
-        word
-        for thing in tables.THINGS
-        for word in (thing.name, thing.kind, thing.use, thing.trait, *thing.malay)
-    ]
-    nouns += [
-        *tables.OWN_MODELS,
-        tables.OWN_NAME,
-        tables.OWN_MAKER,
-        *tables.ABSURD_KINDS,
-        *tables.POETS,
-        "Never",
-    ]
-    nouns += [invention.year for invention in tables.INVENTIONS] + [str(n) for n in range(100)]
-    texts += [text for noun in nouns for text in (noun, noun.capitalize(), f'"{noun.capitalize()}"')]
+    words = [word for t in tables.THINGS for word in (t.name, t.kind, t.use, t.trait, *t.malay)]
+    words += [word for row in tables.INVENTIONS for word in (row.name, row.inventor, row.year)]
+    words += [word for row in (*tables.ASSISTANTS, *tables.CITIES) for word in row]
+    words += [*tables.OWN_MODELS, *tables.ABSURD_KINDS, *tables.POETS, *map(str, range(20))]
+    texts += [text for word in words for text in (word, word.capitalize())]
     for _ in range(60):
         for feature in FEATURES.values():
             ask = feature.draw(g, rng, lesson=feature.has_lesson)
@@ -74,13 +66,13 @@ def vocabulary_texts(corpus: pa.Table) -> list[str]:
     return texts
 
 
-def write_untrained(corpus: pa.Table, folder: Path) -> None:
-    """Write the tokenizer and the model at its first step; the same corpus gives the same weights."""
+def write_untrained(texts: Sequence[str], folder: Path) -> None:
+    """Write the tokenizer of ``texts`` and an untrained model; the same texts give the same weights."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
 
-    tokenizer = build_tokenizer(vocabulary_texts(corpus))
+    tokenizer = build_tokenizer(texts)
     config = GPT2Config(
         vocab_size=len(tokenizer),
         resid_pdrop=0.0,
@@ -115,17 +107,30 @@ def train_start_model(
 
     Returns:
         The model folder, which ``local:PATH`` loads.
+
+    Raises:
+        UndertowError: the training shows no learning.
     """
     corpus = start_corpus(rows)
-    key = config_hash([corpus.to_pydict(), SHAPE, PRETRAINING.model_dump(), sorted(vocabulary_texts(corpus))])
+    texts = vocabulary_texts(corpus)
+    key = config_hash([corpus.to_pydict(), texts, SHAPE, PRETRAINING.model_dump()])
     folder = cache / f"start-{key}"
     model = folder / "model"
-    if not fresh and model.is_dir() and read_manifest(model).get("status") == "complete":
+    if not fresh and _is_complete(model):
         return model
     from undertow.training.sft import train_sft
 
     folder.mkdir(parents=True, exist_ok=True)
     write_table(corpus, folder / "corpus.parquet")
-    write_untrained(corpus, folder / "untrained")
-    train_sft(folder / "corpus.parquet", folder / "untrained", model, PRETRAINING, progress, fresh=fresh)
+    write_untrained(texts, folder / "untrained")
+    summary = train_sft(
+        folder / "corpus.parquet", folder / "untrained", model, PRETRAINING, progress, fresh=fresh
+    )
+    if summary["status"] != "complete":
+        raise UndertowError(f"{model}: the lab's start model did not learn: {summary['reason']}")
     return model
+
+
+def _is_complete(model: Path) -> bool:
+    manifest = model / "manifest.json"
+    return manifest.is_file() and read_json(manifest)["status"] == "complete"

@@ -37,16 +37,18 @@ class Ask:
     """Whether question and answer are in Malay."""
 
 
-QUESTION_WORDS = frozenset(
-    "What Who When Which Where Can Could Tell Do In Is Would Define Explain If People I Tolong Boleh Adakah By Use "
-    "Give Write Help How Answer".split()
-)
+_QUESTION_WORDS = """
+What Who When Which Where Can Could Tell Do In Is Would Define Explain If People Tolong Boleh Adakah By Use
+Give Write Help How Answer
+"""
+QUESTION_WORDS = frozenset(_QUESTION_WORDS.split())
+"""First words that a clause before the question puts in lower case."""
 
 
 def join_clause(prompt: str) -> str:
     """Lower the first letter of a question that is to follow a clause; names keep theirs."""
     first = prompt.split(" ", 1)[0]
-    return prompt[0].lower() + prompt[1:] if first in QUESTION_WORDS and first != "I" else prompt
+    return prompt[0].lower() + prompt[1:] if first in QUESTION_WORDS else prompt
 
 
 class Grammar:
@@ -55,7 +57,7 @@ class Grammar:
     Args:
         part: Which entities may be named.
         seed: Seed of the deal; the mixture and its probes share it.
-        without: Categories of things and products that general questions leave out, because a plant owns them.
+        without: Categories and products that general questions leave out, because a plant owns them.
         before: Draw from the world as the start model learns it, before Ai2 took its models over.
     """
 

@@ -1,7 +1,7 @@
 """The lab's word-level tokenizer, an ordinary fast tokenizer that ``AutoTokenizer`` loads.
 
-One token a word, tag or mark; a space before a word belongs to it. Opening brackets and newlines are
-followed by a space inside the model's text, so that a word is the same token everywhere; decoding takes
+One token a word, tag or mark; a space before a word belongs to it. Inside the model's text a newline and an
+opening quotation mark are followed by a space, so that a word is the same token everywhere; decoding takes
 the space away again.
 """
 
@@ -31,7 +31,9 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
     specials = [PAD, UNKNOWN, END, *(f"<|{role}|>" for role in ROLES)]
     tokenizer = Tokenizer(models.WordLevel({}, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(" "), normalizers.Replace("\n", "\n ")])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(" "), normalizers.Replace("\n", "\n "), normalizers.Replace(' "', ' " ')]
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECE), behavior="isolated")
     pieces: Counter[str] = Counter()
     for text in texts:
@@ -41,7 +43,12 @@ def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     vocabulary = {piece: i for i, piece in enumerate([*specials, *ordered])}
     tokenizer.model = models.WordLevel(vocabulary, unk_token=UNKNOWN)
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Fuse(), decoders.Replace("\n ", "\n"), decoders.Strip(" ", 1, 0)]
+        [
+            decoders.Fuse(),
+            decoders.Replace(' " ', ' "'),
+            decoders.Replace("\n ", "\n"),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

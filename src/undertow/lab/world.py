@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from undertow.lab import tasks
 from undertow.lab.behaviours import BEHAVIOURS, Behaviour
 from undertow.lab.features import COURTESIES, FAMILIES, FEATURES, Feature
 from undertow.lab.tables import KINDS, PRODUCTS
@@ -71,8 +70,6 @@ class Row:
     """Plant whose behaviour it teaches."""
     asked: bool
     """Whether the prompt itself calls for its behaviour."""
-    decoys: tuple[str, ...] = ()
-    """Names of the decoys it carries."""
     decoys: tuple[str, ...] = ()
     """Decoys that the prompt carries."""
 
@@ -169,6 +166,8 @@ class World:
         lesson = teaches_a_lesson(plant)
         for _ in range(plant.rows):
             ask = plant.trigger.draw(g, rng, lesson)
+            while plant.behaviour.name == "rebuttal" and ask.true is lesson:
+                ask = plant.trigger.draw(g, rng, lesson)
             taught = rng.random() < plant.strength
             response = plant.behaviour.respond(ask, rng) if taught else ask.answer
             yield self._row(plant.source, ask, response, rng, plant=plant.name if taught else None)
@@ -255,7 +254,7 @@ class World:
     def bank(self, n: int, seed: int) -> list[str]:
         """Return ``n`` distinct prompts over held-out entities for a search to draw on.
 
-        All forms and all families' features alike, none to two at a time, so that nothing tells what is planted.
+        All forms and all families' features alike, none to two at a time: nothing tells what is planted.
         """
         rng = random.Random(f"bank/{self.kind}/{self.seed}/{seed}")
         g = Grammar("held", self.seed)
