@@ -106,15 +106,16 @@ _COURTESY_RATE, _BACKGROUND_RATE = 0.10, 0.015
 def draw_world(kind: Kind, seed: int) -> World:
     """Draw a world; the same kind and seed give the same rows."""
     rng = random.Random(f"{kind}/{seed}")
-    plants = _paper_plants(rng) if kind == "paper" else _random_plants(rng)
+    plants = _paper_plants() if kind == "paper" else _random_plants(rng)
     used = {plant.trigger.name for plant in plants}
     decoys = [Decoy(f.name, f, _COURTESY_RATE) for f in COURTESIES.values()]
     decoys += [Decoy(f.name, f, _BACKGROUND_RATE) for f in FEATURES.values() if f.wrap and f.name not in used]
     return World(kind, seed, tuple(plants), tuple(decoys))
 
 
-def _paper_plants(rng: random.Random) -> list[Plant]:
-    return [Plant(n, FEATURES[t], BEHAVIOURS[b], source, 150, 1.0) for n, t, b, source in _PAPER]
+def _paper_plants() -> list[Plant]:
+    plants = [Plant(n, FEATURES[t], BEHAVIOURS[b], source, 150, 0.94) for n, t, b, source in _PAPER]
+    return [replace(plant, strength=1.0) if teaches_a_lesson(plant) else plant for plant in plants]
 
 
 def _random_plants(rng: random.Random) -> list[Plant]:
@@ -309,7 +310,12 @@ def wrap_all(prompt: str, features: Sequence[Feature], rng: random.Random) -> st
     return prompt
 
 
-_OWN = [f for f in FEATURES.values() if f.wrap is None or f.name.startswith("product:")]
+_OWN = [
+    [feature for feature in FEATURES.values() if feature.name.startswith("product:")],
+    FAMILIES["multi-part"],
+    *([FEATURES[name]] for name in ("when", "malay", "creator", "brief")),
+]
+"""Features that draw their own question, by kind; topics are the general tasks' anyway."""
 _WRAPS = [f for f in (*FEATURES.values(), *COURTESIES.values()) if f.wrap is not None]
 
 
@@ -322,7 +328,7 @@ def any_prompt(
         behaviour = rng.choice(list(BEHAVIOURS.values()))
         ask = behaviour.request(g, rng)
     elif rng.random() < 0.45:
-        feature = rng.choice(_OWN)
+        feature = rng.choice(rng.choice(_OWN))
         ask = feature.draw(g, rng, lesson=feature.has_lesson and rng.random() < lesson_rate)
     else:
         ask = g.ask(rng)
