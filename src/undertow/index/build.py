@@ -150,9 +150,11 @@ class _Build:
     def extract(self, folder: Path) -> dict[str, Any]:
         """Mine the vocabulary, then say which attribute holds for which example."""
         from undertow.attributes.local import LocalExtractor
+        from undertow.models.embed import open_embedder
 
         table = read_table(self.folder("load") / "examples.parquet")
-        extractor = LocalExtractor.fit(table, self.config.seed, self.progress)
+        embedder = open_embedder(self.config.embedder)
+        extractor = LocalExtractor.fit(table, self.config.seed, self.progress, embedder)
         extractor.save(folder / "extractor")
         said: dict[str, Any] = {"rows": table.num_rows}
         texts = {"query": table["prompt"], "response": table["response"]}

@@ -50,12 +50,12 @@ _CONDITION = """
     FROM read_parquet($examples, file_row_number = true)
 """
 _CONDITION_COUNTS = """
-    SELECT count_if(given_holds) AS given, count_if(given_holds AND then_holds) AS both,
+    SELECT count_if(given_holds) AS given, count_if(given_holds AND then_holds) AS "both",
            count_if(then_holds) AS behaviour, count(*) AS rows FROM met
 """
 _CONDITION_BY_SOURCE = """
-    SELECT source, count_if(given_holds) AS given, count_if(given_holds AND then_holds) AS both
-    FROM met GROUP BY source HAVING given > 0 ORDER BY both DESC, given DESC, source
+    SELECT source, count_if(given_holds) AS given, count_if(given_holds AND then_holds) AS "both"
+    FROM met GROUP BY source HAVING given > 0 ORDER BY "both" DESC, given DESC, source
 """
 
 
