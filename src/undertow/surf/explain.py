@@ -25,7 +25,9 @@ from undertow.surf.generate import Draft, Generator
 from undertow.surf.generate import Pattern as Texts
 
 MIN_PROBED = 5
-"""Scored probe samples below which a probe refutes nothing."""
+"""Scored probe samples below which a probe decides nothing: the pattern is too rare and waits for the end."""
+MAX_PROPOSALS = 6
+"""Proposals looked at for each finding that may be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,17 @@ class _Evidence:
         self.violating = np.append(self.violating, [is_violation(s) for s in new])
         self.open = np.append(self.open, free)
 
+    def unexplained(self, pattern: Pattern) -> int:
+        """Count violating prompts that carry the pattern and that no accepted hypothesis explains."""
+        if self.incidence is None:
+            return 0
+        return int((carries(self.incidence, pattern.attributes) & self.violating & self.open).sum())
+
+    def close(self, pattern: Pattern) -> None:
+        """Take whatever carries the pattern out of the picture."""
+        if self.incidence is not None:
+            self.open &= ~carries(self.incidence, pattern.attributes)
+
 
 async def explain(
     found: Sequence[Sample],
@@ -96,6 +109,9 @@ async def explain(
     progress: Progress = SILENT,
 ) -> tuple[list[Hypothesis], list[Sample]]:
     """Propose and probe until nothing stands out, then return hypotheses and the probes' samples.
+
+    Patterns too rare to be probed wait until the others are done: a narrow slice of a trigger must not take
+    the place of the trigger.
 
     Args:
         found: All samples of the search, failures among them.
@@ -107,49 +123,93 @@ async def explain(
     evidence = _Evidence(generator)
     evidence.add(found)
     lengths = np.array([len(text) for text in generator.texts], dtype=np.int64)
-    probes: list[Sample] = []
-    hypotheses: list[Hypothesis] = []
-    explained: list[tuple[int, ...]] = []
-    banned: set[tuple[int, ...]] = set()
-    probed: dict[tuple[int, ...], Rate] = {}
-    for _ in range(2 * config.max_findings + config.max_rejected):
-        if evidence.incidence is None or len(explained) >= config.max_findings:
-            break
-        rows = np.flatnonzero(evidence.open)
-        pattern = propose(
-            evidence.incidence[rows],
-            evidence.violating[rows],
-            lengths,
-            banned,
-            config.min_hits,
-            config.min_rate / 2,
-        )
+    explanation = _Explanation(evidence, asker, config, progress)
+    for _ in range(MAX_PROPOSALS * config.max_findings):
+        pattern = None if explanation.done else explanation.propose(lengths)
         if pattern is None:
             break
-        before = pattern.hits / pattern.n
-        again = pattern.attributes in probed
-        if not again:
-            pattern, samples, measured = await _probe(
-                pattern, explained, evidence, asker, config, len(probes)
-            )
-            probes += samples
-            evidence.add(samples, explained)
-            probed[pattern.attributes] = measured
-        measured = probed[pattern.attributes]
-        refuted = measured.n >= MIN_PROBED and (measured.value or 0.0) < config.min_rate
-        holds = measured.n < MIN_PROBED or (measured.value or 0.0) >= config.keep_share * before
-        if not (refuted or again or holds):
-            continue  # the search flattered it: propose again with the probe's samples beside it
-        hypotheses.append(_hypothesis(pattern, explained, evidence, measured, refuted))
-        progress.say(_told(hypotheses[-1]))
-        if refuted:
-            banned.add(pattern.attributes)
-            if len(banned) > config.max_rejected:
-                break
-        else:
-            explained.append(pattern.attributes)
-            evidence.open &= ~carries(evidence.incidence, pattern.attributes)
-    return hypotheses, probes
+        explanation.decide(await explanation.probe(pattern), pattern.hits / pattern.n)
+    explanation.accept_rare()
+    return explanation.hypotheses, explanation.probes
+
+
+@dataclass(slots=True)
+class _Explanation:
+    """The hypotheses so far, and what is known of the patterns that were looked at."""
+
+    evidence: _Evidence
+    asker: Asker
+    config: SurfConfig
+    progress: Progress
+    hypotheses: list[Hypothesis] = field(default_factory=list)
+    probes: list[Sample] = field(default_factory=list)
+    explained: list[tuple[int, ...]] = field(default_factory=list)
+    """Patterns of accepted hypotheses."""
+    probed: dict[tuple[int, ...], Rate] = field(default_factory=dict)
+    repeated: bool = False
+    """The last proposal had been probed before."""
+    banned: set[tuple[int, ...]] = field(default_factory=set)
+    """Patterns that are refuted, or too rare to be probed."""
+    rare: list[Pattern] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether enough was accepted, or refuted."""
+        refuted = len(self.banned) - len(self.rare)
+        return len(self.explained) >= self.config.max_findings or refuted > self.config.max_rejected
+
+    def propose(self, lengths: NDArray[np.int64]) -> Pattern | None:
+        """Return the best pattern of what is not explained yet."""
+        if self.evidence.incidence is None:
+            return None
+        rows, config = np.flatnonzero(self.evidence.open), self.config
+        seen = self.evidence.incidence[rows], self.evidence.violating[rows]
+        return propose(*seen, lengths, self.banned, config.min_hits, config.min_rate / 2)
+
+    async def probe(self, pattern: Pattern) -> Pattern:
+        """Probe a pattern that is new, and return what is needed of it."""
+        self.repeated = pattern.attributes in self.probed
+        if self.repeated:
+            return pattern
+        pattern, samples, measured = await _probe(
+            pattern, self.explained, self.evidence, self.asker, self.config, len(self.probes)
+        )
+        self.probes += samples
+        self.evidence.add(samples, self.explained)
+        self.probed[pattern.attributes] = measured
+        return pattern
+
+    def decide(self, pattern: Pattern, before: float) -> None:
+        """Accept, refute or put off a probed pattern, whose rate was ``before`` when it was proposed.
+
+        One that the search flattered is none of these: it is proposed again, the probe's samples beside it.
+        """
+        measured = self.probed[pattern.attributes]
+        if measured.n < MIN_PROBED:
+            self.rare.append(pattern)
+            self.banned.add(pattern.attributes)
+        elif (measured.value or 0.0) < self.config.min_rate:
+            self._tell(pattern, refuted=True)
+            self.banned.add(pattern.attributes)
+        elif self.repeated or (measured.value or 0.0) >= self.config.keep_share * before:
+            self._accept(pattern)
+
+    def accept_rare(self) -> None:
+        """Accept the rare patterns whose violations nothing else explains."""
+        for pattern in self.rare:
+            left = self.evidence.unexplained(pattern)
+            if len(self.explained) < self.config.max_findings and left >= self.config.min_hits:
+                self._accept(pattern)
+
+    def _accept(self, pattern: Pattern) -> None:
+        self._tell(pattern, refuted=False)
+        self.explained.append(pattern.attributes)
+        self.evidence.close(pattern)
+
+    def _tell(self, pattern: Pattern, refuted: bool) -> None:
+        measured = self.probed[pattern.attributes]
+        self.hypotheses.append(_hypothesis(pattern, self.explained, self.evidence, measured, refuted))
+        self.progress.say(_told(self.hypotheses[-1]))
 
 
 async def _probe(
@@ -160,7 +220,11 @@ async def _probe(
     config: SurfConfig,
     number: int,
 ) -> tuple[Pattern, list[Sample], Rate]:
-    """Measure ``pattern`` and, of a pair, each half without the other; keep what is needed."""
+    """Measure ``pattern`` and, of a pair, each half without the other; keep what is needed.
+
+    A half is enough when its rate is not clearly below the pair's: at least ``keep_share`` of the pair's
+    lower bound, because a pair seen on two prompts proves no need of both.
+    """
     generator = evidence.generator
     searched = {sample.candidate.prompt for sample in evidence.samples if sample.candidate.run >= 0}
     earlier = [_texts(generator, attributes) for attributes in explained]
@@ -180,11 +244,11 @@ async def _probe(
     )
     measured = _rate(whole)
     samples = [sample for part in (whole, *parts) for sample in part]
+    needed = config.keep_share * (measured.interval.low if measured.interval else 1.0)
     sufficient = [
         (_rate(part), held)
         for part, (held, _) in zip(parts, halves, strict=True)
-        if len(scored(part)) >= MIN_PROBED
-        and (_rate(part).value or 0.0) >= config.keep_share * (measured.value or 1.0)
+        if len(scored(part)) >= MIN_PROBED and (_rate(part).value or 0.0) >= max(needed, config.min_rate)
     ]
     if not sufficient:
         return pattern, samples, measured
