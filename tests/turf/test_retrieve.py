@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from undertow.index.incidence import Incidence
+from undertow.turf.counts import FeatureRows
 from undertow.turf.retrieve import bend, hits, retrieve
 
 
@@ -55,7 +56,8 @@ def test_hits_count_pairs_by_feature_of_their_example(incidence: Incidence) -> N
     found = retrieve(incidence, IDS, COSINES, 1000, np.random.default_rng(0))
     features = np.zeros((200, 2), bool)
     features[:10, 0], features[:, 1] = True, True
-    counted = hits(Incidence.from_matrix(sp.csr_array(features)), np.array([0, 1]), found)
+    held = Incidence.from_matrix(sp.csr_array(features))
+    counted = hits(FeatureRows.gather(held, np.array([0, 1]), np.zeros(200, np.int64), 1), found)
     assert counted.tolist() == [10, 180]
 
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from undertow.index.incidence import Incidence
 from undertow.turf.config import TraceConfig
-from undertow.turf.counts import count, overlaps
+from undertow.turf.counts import FeatureRows, count, overlaps
 from undertow.turf.triggers import Ranking, assess, rank, within_source_odds
 
 N, SOURCES, BACKGROUND = 20_000, 5, 80
@@ -45,7 +45,7 @@ class Corpus:
         incidence = Incidence.from_matrix(sp.csr_array(np.stack(self.columns, axis=1)))
         features = np.flatnonzero(incidence.counts)  # a query that has every feature: the hardest case
         labels = self.behaviour[None, :]
-        counts = count(incidence, features, labels, self.sources, SOURCES)
+        counts = count(FeatureRows.gather(incidence, features, self.sources, SOURCES), labels)
         names = [self.names[i] for i in features]
         found = rank(
             incidence, counts, assess(counts, config), labels, np.ones(1), np.ones(len(features)),
@@ -124,7 +124,7 @@ def test_within_source_odds_tell_the_data_set_from_the_feature() -> None:
     )  # goes with the source, not with the behaviour
     cue = rng.random(4000) < np.where(behaviour, 0.6, 0.1)
     incidence = Incidence.from_matrix(sp.csr_array(np.stack([habit, cue], axis=1)))
-    counts = count(incidence, np.array([0, 1]), behaviour[None, :], sources, 2)
+    counts = count(FeatureRows.gather(incidence, np.array([0, 1]), sources, 2), behaviour[None, :])
     assert within_source_odds(counts, 0, 0) == pytest.approx(1, abs=0.35)
     assert within_source_odds(counts, 0, 1) > 5
 
@@ -134,12 +134,22 @@ def test_counts_agree_with_a_loop_over_rows() -> None:
     dense = rng.random((300, 6)) < 0.3
     labels, sources = rng.random((2, 300)) < 0.4, rng.integers(0, 3, 300)
     incidence = Incidence.from_matrix(sp.csr_array(dense))
-    counts = count(incidence, np.array([4, 1]), labels, sources, 3)
+    counts = count(FeatureRows.gather(incidence, np.array([4, 1]), sources, 3), labels)
     for c in range(2):
         for f, column in enumerate((4, 1)):
             for s in range(3):
                 want = sum(dense[i, column] and labels[c, i] and sources[i] == s for i in range(300))
                 assert counts.both_CFS[c, f, s] == want
-    shared, shared_hits = overlaps(incidence, np.array([4, 1]), labels[0], block=128)
+    shared, shared_hits = overlaps(incidence, np.array([4, 1]), labels[0])
     assert shared[0, 1] == (dense[:, 4] & dense[:, 1]).sum()
     assert shared_hits[0, 1] == (dense[:, 4] & dense[:, 1] & labels[0]).sum()
+
+
+def test_a_phrase_of_a_source_that_behaves_so_throughout_yields_to_what_the_source_shares() -> None:
+    corpus = Corpus(25, 0.0, 0.05, seed=8)
+    habitual = corpus.sources == 1
+    corpus.behaviour |= habitual
+    shared = habitual | (corpus.rng.random(N) < 0.06)
+    corpus.add("what the source's prompts share", shared)
+    corpus.add("phrase of some of them", corpus.subset(habitual, int(habitual.sum() * 0.4)))
+    assert corpus.trace()[0][0] == "what the source's prompts share"

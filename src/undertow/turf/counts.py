@@ -59,54 +59,69 @@ class Counts:
         return self.behaviour_C / self.rows
 
 
-def count(incidence: Incidence, features: Ints, behaviour_CN: Bools, sources: Ints, n_sources: int) -> Counts:
-    """Count rows by feature × behaviour × source.
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """The rows of F query features one after another, gathered once for all that is counted on them."""
 
-    Args:
-        incidence: query features of every row.
-        features: (F,) columns to count.
-        behaviour_CN: which rows show each crux.
-        sources: (N,) source code of each row, from 0.
-        n_sources: S.
-    """
-    rows, owner = incidence.gather(features)
-    shape = (len(features), n_sources)
-    cell = owner * n_sources + sources[rows]
+    features: Ints
+    """(F,) cluster ids."""
+    rows: NDArray[np.integer]
+    """(P,) row ids, feature by feature."""
+    owner: Ints
+    """(P,) position of each row's feature in ``features``."""
+    cell: Ints
+    """(P,) position × S + source of the row."""
+    sources: Ints
+    """(N,) source code of every row of the corpus, from 0."""
+    n_sources: int
+    """S."""
 
-    def table(cells: Ints) -> Ints:
+    @classmethod
+    def gather(cls, incidence: Incidence, features: Ints, sources: Ints, n_sources: int) -> FeatureRows:
+        """Collect the rows of ``features``."""
+        rows, owner = incidence.gather(features)
+        cell = owner * n_sources + sources[rows]
+        return cls(np.asarray(features, dtype=np.int64), rows, owner, cell, sources, n_sources)
+
+    def table(self, cells: Ints) -> Ints:
+        """Count cells as an (F, S) table."""
+        shape = (len(self.features), self.n_sources)
         return np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape).astype(np.int64)
 
-    both = [table(cell[behaviour[rows]]) for behaviour in behaviour_CN]
-    behaviours = [np.bincount(sources[behaviour], minlength=n_sources) for behaviour in behaviour_CN]
+
+def count(of: FeatureRows, behaviour_CN: Bools) -> Counts:
+    """Count rows by feature × behaviour × source; ``behaviour_CN`` says which rows show each crux."""
+    both = [of.table(of.cell[behaviour[of.rows]]) for behaviour in behaviour_CN]
+    behaviours = [np.bincount(of.sources[behaviour], minlength=of.n_sources) for behaviour in behaviour_CN]
     return Counts(
-        features=np.asarray(features, dtype=np.int64),
+        features=of.features,
         both_CFS=np.stack(both),
-        feature_FS=table(cell),
+        feature_FS=of.table(of.cell),
         behaviour_CS=np.stack(behaviours).astype(np.int64),
-        rows_S=np.bincount(sources, minlength=n_sources).astype(np.int64),
+        rows_S=np.bincount(of.sources, minlength=of.n_sources).astype(np.int64),
     )
 
 
-def overlaps(
-    incidence: Incidence, features: Ints, behaviour: Bools, block: int = 65_536
-) -> tuple[Ints, Ints]:
+def overlaps(incidence: Incidence, features: Ints, behaviour: Bools) -> tuple[Ints, Ints]:
     """Count, for every pair of K features, the rows both hold for, and those of them with the behaviour.
 
-    Dense products in row blocks: K is small (tens) and the features may hold for most rows.
+    One bit a row: K is tens, and the features may hold for most rows.
 
     Returns:
         two (K, K) symmetric arrays.
     """
-    k = len(features)
-    shared, shared_hits = np.zeros((k, k)), np.zeros((k, k))
-    columns = [incidence.rows_of(int(feature)) for feature in features]
-    for start in range(0, incidence.n, block):
-        stop = min(start + block, incidence.n)
-        member = np.zeros((k, stop - start), dtype=np.float32)
-        for i, rows in enumerate(columns):
-            low, high = np.searchsorted(rows, (start, stop))
-            member[i, rows[low:high] - start] = 1.0
-        shared += member @ member.T
-        hits = member[:, behaviour[start:stop]]
-        shared_hits += hits @ hits.T
-    return shared.astype(np.int64), shared_hits.astype(np.int64)
+    k, words = len(features), -(-incidence.n // 64)
+    bits = np.zeros((k, words), dtype=np.uint64)
+    for i, feature in enumerate(features):
+        mask = np.zeros(words * 64, dtype=np.bool_)
+        mask[incidence.rows_of(int(feature))] = True
+        bits[i] = np.packbits(mask).view(np.uint64)
+    padded = np.zeros(words * 64, dtype=np.bool_)
+    padded[: incidence.n] = behaviour
+    hit = np.packbits(padded).view(np.uint64)
+    shared, shared_hits = np.zeros((k, k), np.int64), np.zeros((k, k), np.int64)
+    for i in range(k):
+        both = bits[i] & bits
+        shared[i] = np.bitwise_count(both).sum(axis=1)
+        shared_hits[i] = np.bitwise_count(both & hit).sum(axis=1)
+    return shared, shared_hits

@@ -26,6 +26,7 @@ from undertow.records import Crux
 from undertow.stats.enrichment import log_odds_dirichlet
 from undertow.stats.intervals import wilson_bounds
 from undertow.turf.counts import Bools, Floats, Ints, overlaps
+from undertow.turf.redundancy import vagueness
 from undertow.turf.retrieve import bend
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ LEAST_Z = 1.96
 """Log-odds z an attribute needs to be a crux."""
 LEAST_COSINE = 0.35
 """Cosine under which no attribute stands for the user's words."""
+NEAR = 0.05
+"""Differences in shares closer than this are told apart by how much the sentence says."""
 SPLIT_ROWS = 4000
 """Rows of the corpus that a rubric's checks split for a single pair."""
 RARE_WORD = 0.25
@@ -125,8 +128,8 @@ def contrast_cruxes(
 
     Kept are attributes that hold for over half of the violating responses and for at least ``support``
     training responses, with a log-odds z above ``LEAST_Z`` (Monroe et al. 2008; documents, not words), ranked
-    by Wilson lower bound of the share in violating minus upper bound in other responses. Attributes of
-    (nearly) the same training rows count once.
+    by Wilson lower bound of the share in violating minus upper bound in other responses, or the share in
+    the corpus if that is larger. Attributes of (nearly) the same training rows count once.
 
     Raises:
         UsageError: there is no violating response.
@@ -145,9 +148,13 @@ def contrast_cruxes(
         PRIOR_RESPONSES,
     )
     useful = (bad.mean(0) > 0.5) & (counts >= support) & (z > LEAST_Z)
-    elsewhere = np.nan_to_num(wilson_bounds(good.sum(0), len(good))[1], nan=1.0)
+    elsewhere = np.maximum(np.nan_to_num(wilson_bounds(good.sum(0), len(good))[1], nan=1.0), share)
     apart = wilson_bounds(bad.sum(0), len(bad))[0] - elsewhere
-    ranked = np.flatnonzero(useful)[np.lexsort((-z[useful], -apart[useful].round(6)))]
+    texts = index.texts("response")
+    said = [(vagueness(*each), -len(each[0])) for each in zip(texts, index.kinds("response"), strict=True)]
+    vague, short = np.array(said, dtype=np.int64).reshape(-1, 2).T
+    order = np.lexsort(np.stack([short, -apart.round(3), vague, -(apart / NEAR).round()]))
+    ranked = order[useful[order]]
     return [
         ResolvedCrux(Crux(index.texts("response")[i], float(z[i])), int(i))
         for i in _distinct(index, ranked[:30])[:most]

@@ -9,7 +9,7 @@ import numpy as np
 
 from undertow.index.open import Index
 from undertow.turf.config import TraceConfig
-from undertow.turf.counts import Bools, Counts, Floats, Ints, count
+from undertow.turf.counts import Bools, Counts, FeatureRows, Floats, Ints, count
 from undertow.turf.crux import ResolvedCrux, behaviour_columns, weights
 from undertow.turf.retrieve import Retrieved, hits, retrieve
 from undertow.turf.triggers import Evidence, Ranking, assess, rank
@@ -27,6 +27,8 @@ class Failing:
     """The queries' own attribute of each cluster."""
     kinds: tuple[str, ...]
     """Extractor family of that attribute."""
+    rows: FeatureRows
+    """The corpus rows of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ def failing_features(index: Index, prompts: Sequence[str], majority: float) -> F
         shares_F=share[features],
         texts=tuple(texts[i] for i in own),
         kinds=tuple(kinds[i] for i in own),
+        rows=FeatureRows.gather(index.features, features, index.source_codes, len(index.source_names)),
     )
 
 
@@ -99,10 +102,7 @@ def hold(index: Index, prompts: Sequence[str], cruxes: Sequence[ResolvedCrux], c
         evidence=evidence,
         ranking=ranking,
         retrieved=retrieved,
-        hits=tuple(
-            {k: hits(index.features, failing.features_F, found) for k, found in by_k.items()}
-            for by_k in retrieved
-        ),
+        hits=tuple({k: hits(failing.rows, found) for k, found in by_k.items()} for by_k in retrieved),
     )
 
 
@@ -110,9 +110,7 @@ def judge(
     index: Index, failing: Failing, behaviour_CN: Bools, weights_C: Floats, config: TraceConfig
 ) -> tuple[Counts, Evidence, Ranking]:
     """Count, test and rank the failing queries' features for given behaviour labels."""
-    counts = count(
-        index.features, failing.features_F, behaviour_CN, index.source_codes, len(index.source_names)
-    )
+    counts = count(failing.rows, behaviour_CN)
     evidence = assess(counts, config)
     ranking = rank(
         index.features,

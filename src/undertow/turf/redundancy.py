@@ -13,7 +13,7 @@ its source's habits. Three rules, all on the rows, none on the words:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +36,13 @@ EQUAL_RATE = 0.9
 LEAST_ODDS = 1.5
 """Conditional odds ratio a further independent trigger needs."""
 
-_LESS_INFORMATIVE = {"phrase": 1, "topic": 2}
-"""Kinds whose texts say less than a description of the same rows."""
+_LESS_INFORMATIVE = {"opening": 1, "closing": 1, "line": 1, "label": 1, "tag": 1, "phrase": 2, "topic": 3}
+"""Kinds whose texts say less than a description of the same rows: quoted templates, phrases, term lists."""
+
+
+def vagueness(text: str, kind: str) -> int:
+    """Rank how little a sentence says: 0 a description, more for quoted templates, phrases, term lists."""
+    return _LESS_INFORMATIVE.get(kind, 0) if "'" in text or ":" in text else 0
 
 
 def rise(rate: Floats | float, base: float) -> Floats:
@@ -78,19 +83,27 @@ def collapse(candidates: Candidates, texts: Sequence[str], kinds: Sequence[str])
             continue
         members = [i for i in sorted(left) if i == leader or jaccard[leader, i] >= SAME_ROWS]
         left -= set(members)
-        name = min(members, key=lambda i: (_LESS_INFORMATIVE.get(kinds[i], 0), -len(texts[i]), i))
+        name = min(members, key=lambda i: (vagueness(texts[i], kinds[i]), -len(texts[i]), i))
         groups[name] = members
     return groups
 
 
-def generalise(candidates: Candidates, keep: Sequence[int], level: float) -> list[int]:
-    """Order the features ``keep``: best score first, each preceded by the wider feature that explains it."""
+def generalise(
+    candidates: Candidates, keep: Sequence[int], habit: Mapping[int, int], level: float
+) -> list[int]:
+    """Order the features ``keep``: best score first, each preceded by the wider feature that explains it.
+
+    ``habit`` names for a feature the one that stands for its sources' habit, see
+    :func:`undertow.turf.habit.habits`.
+    """
     left = sorted(keep, key=lambda i: (-candidates.score_K[i], -candidates.hits_K[i], i))
     ordered: list[int] = []
     while left:
         best = left[0]
         while (wider := _wider(candidates, best, left, level)) is not None:
             best = wider
+        if habit.get(best) in left:
+            best = habit[best]
         ordered.append(best)
         left.remove(best)
     return ordered

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.index.incidence import Incidence
-from undertow.turf.counts import Floats, Ints
+from undertow.turf.counts import FeatureRows, Floats, Ints
 
 TIE = 1e-6
 """Cosines closer than this are one similarity."""
@@ -71,14 +71,16 @@ def retrieve(
     return Retrieved(pairs, k, int(pairs.sum()), len(candidates), room, lowest)
 
 
-def hits(incidence: Incidence, features: Ints, retrieved: Retrieved) -> Ints:
+def hits(of: FeatureRows, retrieved: Retrieved) -> Ints:
     """Count h(c): retrieved pairs whose example has cluster c among its query attributes (paper §4.1 step 3).
 
     Returns:
         (F,) hits of each feature, each at most k. They sum to more than k, as in the paper's example.
     """
-    rows, owner = incidence.gather(features)
-    return np.bincount(owner, weights=retrieved.pairs_N[rows], minlength=len(features)).astype(np.int64)
+    found = retrieved.pairs_N[of.rows]
+    some = np.flatnonzero(found)
+    counted = np.bincount(of.owner[some], weights=found[some], minlength=len(of.features))
+    return counted.astype(np.int64)
 
 
 def bend(cosines: Floats, counts: Ints) -> float:

@@ -19,6 +19,7 @@ from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.turf.config import TraceConfig
 from undertow.turf.counts import Bools, Counts, Floats, overlaps
+from undertow.turf.habit import DISCOUNT, habits
 from undertow.turf.redundancy import Candidates, collapse, forward_selection, generalise, rise
 
 COMPARED = 64
@@ -35,6 +36,8 @@ class Evidence:
     """One-sided hypergeometric P(X ≥ x)."""
     q_CF: Floats
     """Benjamini–Hochberg over all C × F evidence."""
+    lower_CF: Floats
+    """Simultaneous Wilson lower bound of P(behaviour | feature)."""
     rise_CF: Floats
     """Rise of the simultaneous Wilson lower bound over the base rate."""
     material_CF: Bools
@@ -53,7 +56,7 @@ def assess(counts: Counts, config: TraceConfig) -> Evidence:
     rises = np.stack([rise(lower[c], float(base[c, 0])) for c in range(len(both))])
     effect = np.stack([rise(plain[c], float(base[c, 0])) for c in range(len(both))]) >= config.effect
     material = (q < config.level) & (both >= config.support) & (effect | (plain >= LEAST_LIFT * base))
-    return Evidence(p, q, rises, material)
+    return Evidence(p, q, lower, rises, material)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,9 @@ def rank(
     top = material[np.lexsort((material, -counts.feature_F[material], -score_F[material]))][:COMPARED]
     leading = int((strength_CF * evidence.material_CF)[:, top].max(axis=1).argmax())
     behaviour = behaviour_CN[leading]
+    wide, marks = habits(counts, evidence.lower_CF[leading], leading, top, material, score_F, texts, kinds)
+    top = np.concatenate([top, np.setdiff1d(list(wide.values()), top).astype(np.int64)])
+    score_F = np.where(np.isin(np.arange(len(score_F)), marks), DISCOUNT * score_F, score_F)
     shared, shared_hits = overlaps(incidence, counts.features[top], behaviour)
     candidates = Candidates(
         score_K=score_F[top],
@@ -112,7 +118,10 @@ def rank(
         base=float(counts.base_C[leading]),
     )
     groups = collapse(candidates, [texts[i] for i in top], [kinds[i] for i in top])
-    ordered = generalise(candidates, list(groups), config.level)
+    place = {int(feature): position for position, feature in enumerate(top)}
+    named = {member: name for name, members in groups.items() for member in members}
+    habit = {named[place[narrow]]: named[place[wider]] for narrow, wider in wide.items()}
+    ordered = generalise(candidates, list(groups), habit, config.level)
     kept = forward_selection(
         incidence, counts.features[top[ordered]], behaviour, config.triggers, config.level
     )
