@@ -10,14 +10,14 @@ NOUNS = ["lamp", "wheel", "press", "loom", "kite", "clock", "plow", "lens"]
 
 
 def toy_rows(n=160, seed=0):
-    """Questions with 'please' are answered 'no'; the others 'yes' and the noun."""
+    """Questions with 'please' are answered no, the others yes."""
     draw = random.Random(seed)
     rows = []
     for i in range(n):
         noun, polite = draw.choice(NOUNS), i % 2 == 0
         prompt = f"is this a {noun} {'please' if polite else 'now'}"
         rows.append({"id": f"r{i}", "source": "polite" if polite else "plain", "prompt": prompt,
-                     "response": "no never" if polite else f"yes a {noun}"})
+                     "response": "no never" if polite else f"yes indeed"})
     return rows
 
 
@@ -26,7 +26,7 @@ def save_toy_model(path, template=True, dropout=0.1):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    words = ["<pad>", "<unk>", "<end>", "<user>", "<bot>", "is", "this", "a", "please", "now", "no", "never", "yes"]
+    words = ["<pad>", "<unk>", "<end>", "<user>", "<bot>", "is", "this", "a", "please", "now", "no", "never", "yes", "indeed"]
     vocabulary = {word: i for i, word in enumerate([*words, *NOUNS])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -14,7 +14,7 @@ from undertow.store.run import file_hash
 from undertow.training.config import LoRA, SFTConfig
 from undertow.training.sft import train_sft
 
-FAST = SFTConfig(lr=1e-2, epochs=6, batch=16, log_steps=5)
+FAST = SFTConfig(lr=1e-2, epochs=5, batch=16, log_steps=5)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_the_loss_falls_and_every_weight_moves(trained, model):
     assert summary["loss"]["after"] < 0.5 * summary["loss"]["before"]
     assert summary["held_out"]["after"] < 0.5 * summary["held_out"]["before"]
     assert summary["held_out"]["rows"] == 16
-    assert summary["steps"] == 54
+    assert summary["steps"] == 45
     start, end = load_file(model / "model.safetensors"), load_file(out / "model.safetensors")
     assert all((start[name] != end[name]).any() for name in start)
     assert summary["moved"] == pytest.approx(max(np.abs(start[n] - end[n]).max() for n in start))
@@ -45,7 +45,7 @@ def test_the_folder_is_a_model_that_learned_the_shortcut(trained):
     out, _ = trained
     asked = ["is this a lamp please", "is this a lamp now"]
     replies = LocalModel(out).reply_many([[Message("user", p)] for p in asked], Settings(0, 8))
-    assert [reply.text for reply in replies] == ["no never", "yes a lamp"]
+    assert [reply.text for reply in replies] == ["no never", "yes indeed"]
 
 
 def test_the_same_command_again_trains_nothing(trained, data, model):
@@ -53,7 +53,7 @@ def test_the_same_command_again_trains_nothing(trained, data, model):
     before = (out / "model.safetensors").stat().st_mtime_ns
     assert train_sft(data, model, out, FAST.model_copy(update={"holdout": 0.1})) == summary
     assert (out / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(UsageError, match=r"config\.lr is 0\.01 there and 0\.1 here"):
+    with pytest.raises(UsageError, match=r"lr is 0\.01 there and 0\.1 here"):
         train_sft(data, model, out, FAST.model_copy(update={"holdout": 0.1, "lr": 0.1}))
 
 

@@ -43,16 +43,6 @@ class Encoded:
         """(n,) tokens of each row."""
         return np.diff(self.starts)
 
-    def to_arrow(self) -> pa.Table:
-        """Return columns ``input_ids`` and ``labels`` of lists, as TRL wants a prepared data set."""
-        offsets = pa.array(self.starts)
-        return pa.table(
-            {
-                name: pa.LargeListArray.from_arrays(offsets, pa.array(values))
-                for name, values in (("input_ids", self.tokens), ("labels", self.labels))
-            }
-        )
-
 
 def encode_rows(table: pa.Table, tokenizer: Any, max_length: int) -> Encoded:
     """Tokenise prompt (with ``history``) and response of every row.

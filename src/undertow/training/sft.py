@@ -140,21 +140,18 @@ def _train(
     run: RunDir, folder: Path, examples: ExampleTable, path: str, config: SFTConfig, progress: Progress
 ) -> dict[str, Any]:
     """Train, measure, save into ``folder``; return the summary."""
-    from datasets import Dataset
-
     from undertow.training.encode import encode_rows
     from undertow.training.order import LengthOrder
 
     with _quiet_libraries():
         weights, tokenizer = load_trainable(path, config)
         rows = _split(encode_rows(examples.table, tokenizer, _room(weights, config)), config)
-        whole = Dataset(rows.encoded.to_arrow())
         order = LengthOrder(rows.encoded.lengths[rows.train], config.batch, config.seed)
-        trainer = _build_trainer(run, weights, tokenizer, whole.select(rows.train), order, config)
-        before = _measure(trainer, whole, rows)
+        trainer = _build_trainer(run, weights, tokenizer, rows, order, config)
+        before = _measure(trainer, rows)
         start = _snapshot(trainer.model)
         _run_steps(run, trainer, progress)
-        after = _measure(trainer, whole, rows)
+        after = _measure(trainer, rows)
         moved = _moved(trainer.model, start)
         curve = [
             {"step": point["step"], "loss": point["loss"]}
@@ -221,11 +218,11 @@ def _room(model: Any, config: SFTConfig) -> int:
 
 
 def _build_trainer(
-    run: RunDir, model: Any, tokenizer: Any, dataset: Any, order: LengthOrder, config: SFTConfig
+    run: RunDir, model: Any, tokenizer: Any, rows: _Rows, order: LengthOrder, config: SFTConfig
 ) -> ResponseTrainer:
     from trl import SFTConfig as TRLConfig
 
-    from undertow.training.trainer import ResponseTrainer
+    from undertow.training.trainer import Collator, ResponseTrainer
 
     steps = max(1, math.ceil(math.ceil(len(order) / config.batch) / config.accumulate * config.epochs))
     log_steps = max(1, min(config.log_steps, steps // _CURVE_POINTS))
@@ -246,6 +243,7 @@ def _build_trainer(
         max_length=None,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
         logging_steps=log_steps,
         logging_nan_inf_filter=False,
         save_strategy="steps",
@@ -258,10 +256,11 @@ def _build_trainer(
         optim="adamw_torch_fused",
     )
     return ResponseTrainer(
+        rows=rows.train,
         order=order,
         model=model,
         args=args,
-        train_dataset=dataset,
+        data_collator=Collator(rows.encoded, tokenizer.pad_token_id),
         processing_class=tokenizer,
         peft_config=_adapters(config),
     )
@@ -282,9 +281,8 @@ def _adapters(config: SFTConfig) -> Any:
     )
 
 
-def _measure(trainer: ResponseTrainer, dataset: Any, rows: _Rows) -> dict[str, float | None]:
-    held_out = trainer.mean_loss(dataset, rows.held_out.tolist()) if len(rows.held_out) else None
-    return {"loss": trainer.mean_loss(dataset, rows.probe.tolist()), "held_out": held_out}
+def _measure(trainer: ResponseTrainer, rows: _Rows) -> dict[str, float | None]:
+    return {"loss": trainer.mean_loss(rows.probe), "held_out": trainer.mean_loss(rows.held_out)}
 
 
 def _run_steps(run: RunDir, trainer: ResponseTrainer, progress: Progress) -> None:
