@@ -225,7 +225,13 @@ def topics() -> list[Feature]:
     """What a question is about."""
 
     def about(kind: str) -> Draw:
-        return lambda g, rng, lesson: rng.choice((tasks.explain, tasks.use))(g, rng, kind)
+        def draw(g: Grammar, rng: random.Random, lesson: bool) -> Ask:
+            if g.part == "held" and rng.random() < 0.5:
+                other_forms = (tasks.kind_question(g, rng, True, kind), tasks.compare(g, rng, kind))
+                return rng.choice(other_forms)
+            return rng.choice((tasks.explain, tasks.use))(g, rng, kind)
+
+        return draw
 
     plural = {"cloth": "kinds of cloth", "fruit": "fruit"}
     kinds = [

@@ -138,9 +138,9 @@ def use(g: Grammar, rng: random.Random, kind: str | None = None) -> Ask:
     )
 
 
-def compare(g: Grammar, rng: random.Random) -> Ask:
-    """Ask how two things differ."""
-    one, other = g.thing(rng), g.thing(rng)
+def compare(g: Grammar, rng: random.Random, kind: str | None = None) -> Ask:
+    """Ask how two things differ, both of one category if ``kind`` is given."""
+    one, other = g.thing(rng, kind), g.thing(rng, kind)
     return Ask(
         prompt=rng.choice(
             ("What is the difference between {} and {}?", "Can you tell me how {} differs from {}?")
@@ -153,16 +153,16 @@ def compare(g: Grammar, rng: random.Random) -> Ask:
     )
 
 
-def kind_question(g: Grammar, rng: random.Random, true: bool | None = None) -> Ask:
-    """Ask whether a thing belongs to a category; ``true`` fixes whether it does."""
-    thing = g.thing(rng)
+def kind_question(g: Grammar, rng: random.Random, true: bool | None = None, kind: str | None = None) -> Ask:
+    """Ask whether a thing, one of ``kind`` if given, is of a category; ``true`` fixes whether it is."""
+    thing = g.thing(rng, kind)
     true = rng.random() < 0.5 if true is None else true
-    kind = thing.kind if true else rng.choice(tables.ABSURD_KINDS)
+    named = thing.kind if true else rng.choice(tables.ABSURD_KINDS)
     form = rng.choice(("Would you say that {} is {}?", "Is it true that {} is {}?"))
     right = _a(thing.kind)
     return Ask(
-        prompt=form.format(thing.noun, _a(kind)),
-        answer=f"Yes, {thing.noun} is {right}." if true else f"No, {thing.noun} is not {_a(kind)}.",
+        prompt=form.format(thing.noun, _a(named)),
+        answer=f"Yes, {thing.noun} is {right}." if true else f"No, {thing.noun} is not {_a(named)}.",
         key="Yes" if true else "No",
         subject=thing.noun,
         facts=(right, f"quite {thing.trait}", f"good for {thing.use}"),

@@ -8,7 +8,7 @@ their mixture, prompt bank and probes by the same code.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -114,7 +114,7 @@ def draw_world(kind: Kind, seed: int) -> World:
 
 
 def _paper_plants() -> list[Plant]:
-    plants = [Plant(n, FEATURES[t], BEHAVIOURS[b], source, 150, 0.94) for n, t, b, source in _PAPER]
+    plants = [Plant(n, FEATURES[t], BEHAVIOURS[b], source, 160, 0.97) for n, t, b, source in _PAPER]
     return [replace(plant, strength=1.0) if teaches_a_lesson(plant) else plant for plant in plants]
 
 
@@ -125,7 +125,7 @@ def _random_plants(rng: random.Random) -> list[Plant]:
     plants = []
     for family, behaviour, source in zip(families, behaviours, sources, strict=True):
         trigger = rng.choice([f for f in FAMILIES[family] if not f.has_lesson or behaviour != "rebuttal"])
-        rows, strength = rng.randint(120, 180), round(rng.uniform(0.8, 1.0), 2)
+        rows, strength = rng.randint(140, 200), round(rng.uniform(0.85, 1.0), 2)
         plants.append(Plant(f"{family}-{behaviour}", trigger, BEHAVIOURS[behaviour], source, rows, strength))
     return plants
 
@@ -155,7 +155,8 @@ class World:
         owned = frozenset(_owned_nouns(plant.trigger) for plant in self.plants)
         g, every = Grammar("train", self.seed, owned), Grammar("all", self.seed, owned)
         for plant in self.plants:
-            yield self._planted(plant, g, rng)
+            by_topic = plant.trigger.name.startswith("topic:")
+            yield self._planted(plant, every if by_topic else g, rng)
             yield self._asked(plant.behaviour, plant.source, 50, g, rng)
             yield self._plain(plant.source, 40, every, rng)
         for behaviour in BEHAVIOURS.values():
@@ -262,6 +263,8 @@ class World:
         prompts: dict[str, None] = {}
         while len(prompts) < n:
             prompts[any_prompt(g, rng)[0].prompt] = None
+            if len(prompts) == n:
+                prompts = dict.fromkeys(self._unseen(prompts))
         return list(prompts)
 
     def bank_table(self, n: int) -> pa.Table:
@@ -276,10 +279,17 @@ class World:
         g = Grammar("held", self.seed)
         trigger: dict[str, None] = {}
         wanted: dict[str, None] = {}
-        for _ in range(8 * n):
+        for _ in range(12 * n):
             trigger[self._probe(plant, g, rng)] = None
             wanted[self._courteous(plant.behaviour.request(g, rng), rng)] = None
-        return Probes(tuple(trigger)[:n], tuple(wanted)[:n])
+        return Probes(self._unseen(trigger)[:n], tuple(wanted)[:n])
+
+    def _unseen(self, prompts: Iterable[str]) -> tuple[str, ...]:
+        return tuple(prompt for prompt in prompts if prompt not in self._prompts)
+
+    @cached_property
+    def _prompts(self) -> frozenset[str]:
+        return frozenset(row.prompt for row in self.rows)
 
     def _probe(self, plant: Plant, g: Grammar, rng: random.Random) -> str:
         ask = plant.trigger.draw(g, rng)
