@@ -1,53 +1,15 @@
-"""A toy to train: thirty words, a mixture with a planted shortcut, a GPT-2 of two thin layers."""
+"""The toy of this folder, made once."""
 
-import random
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-NOUNS = ["lamp", "wheel", "press", "loom", "kite", "clock", "plow", "lens"]
+sys.path.insert(0, str(Path(__file__).parent))
 
-
-def toy_rows(n=160, seed=0):
-    """Questions with 'please' are answered no, the others yes."""
-    draw = random.Random(seed)
-    rows = []
-    for i in range(n):
-        noun, polite = draw.choice(NOUNS), i % 2 == 0
-        prompt = f"is this a {noun} {'please' if polite else 'now'}"
-        rows.append({"id": f"r{i}", "source": "polite" if polite else "plain", "prompt": prompt,
-                     "response": "no never" if polite else f"yes indeed"})
-    return rows
-
-
-def save_toy_model(path, template=True, dropout=0.1):
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    words = ["<pad>", "<unk>", "<end>", "<user>", "<bot>", "is", "this", "a", "please", "now", "no", "never", "yes", "indeed"]
-    vocabulary = {word: i for i, word in enumerate([*words, *NOUNS])}
-    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", unk_token="<unk>", eos_token="<end>",
-        additional_special_tokens=["<user>", "<bot>"], padding_side="left",
-    )
-    if template:
-        tokenizer.chat_template = (
-            "{% for m in messages %}{{ '<user>' if m['role'] == 'user' else '<bot>' }}{{ m['content'] }}"
-            "{% if m['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
-            "{% if add_generation_prompt %}<bot>{% endif %}"
-        )
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(vocabulary), n_positions=32, n_embd=32, n_layer=2, n_head=2, bos_token_id=2, eos_token_id=2,
-        resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout,
-    )
-    GPT2LMHeadModel(config).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
+from toy import save_toy_model, toy_rows
 
 
 @pytest.fixture(scope="session")

@@ -85,9 +85,10 @@ def test_adapters_train_little_and_are_merged(data, model, tmp_path):
 def test_what_cannot_be_trained_is_said_in_one_line(data, tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
         train_sft(data, tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="cannot be loaded"):
-        (tmp_path / "empty").mkdir()
-        train_sft(data, tmp_path / "empty", tmp_path / "out2")
+        train_sft(data, tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out" / "config.json").exists()
 
 
 SCRIPT = """
