@@ -16,7 +16,7 @@ from undertow.progress import SILENT, Progress
 from undertow.store.tables import atomic_write_bytes, atomic_write_json, write_table
 from undertow.training.config import SFTConfig
 
-TRAINING = SFTConfig(lr=1e-3, epochs=3, batch=32, weight_decay=0.01, warmup=0.05, max_length=128)
+TRAINING = SFTConfig(lr=1.5e-3, epochs=3, batch=32, weight_decay=0.01, warmup=0.05, max_length=128)
 """How the start model is post-trained on a mixture; above lr 2e-3 it forgets what it knew."""
 BANK = 6_000
 """Prompts of the bank."""
