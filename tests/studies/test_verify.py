@@ -48,8 +48,15 @@ def search(tmp_path):
     config = {**SurfConfig(seed=3).model_dump(exclude={"concurrency"}), "judge": "checks",
               "rubric": RUBRIC.model_dump(mode="json")}  # fmt: skip
     run = RunDir.open(tmp_path / "surf", "surf", config)
-    common = {"rubric": "no", "behaviour": "Says no.", "rate": rate(50, 60),
-              "control_rate": None, "base_rate": None, "failed": 0, "exemplars": (Exemplar("please 0", "no", Rate(1, 1, None)),)}  # fmt: skip
+    common = {
+        "rubric": "no",
+        "behaviour": "Says no.",
+        "rate": rate(50, 60),
+        "control_rate": None,
+        "base_rate": None,
+        "failed": 0,
+        "exemplars": (Exemplar("please 0", "no", Rate(1, 1, None)),),
+    }
     findings = [
         Finding(id="f0", attributes=("The query says please.",), status="confirmed", **common),
         Finding(id="f1", attributes=("The query is odd.",), status="rejected", **common),

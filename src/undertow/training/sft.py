@@ -209,6 +209,8 @@ def _use_bf16(config: SFTConfig) -> bool:
     import torch
 
     can = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    if config.bf16 and not can:
+        raise UsageError("bf16: no GPU here that computes in bfloat16; leave it out")
     return can if config.bf16 is None else config.bf16
 
 
