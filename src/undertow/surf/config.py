@@ -50,7 +50,7 @@ class SurfConfig(BaseModel):
     """Hypotheses that may fail their probe before the search for further ones ends."""
     probe_prompts: int = Field(default=24, ge=4)
     """Fresh prompts of a probe, which screens a hypothesis and decides deletions."""
-    keep_share: float = Field(default=0.75, gt=0, le=1)
+    keep_share: float = Field(default=0.5, gt=0, le=1)
     """An attribute is deleted if the rate without it is at least this share of the rate with it."""
     confirm_prompts: int = Field(default=40, ge=4)
     """Fresh prompts that carry the attributes (paper §3.2.3: 45 top prompts × 20 perturbations)."""

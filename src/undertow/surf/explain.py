@@ -26,6 +26,8 @@ from undertow.surf.generate import Pattern as Texts
 
 MIN_PROBED = 5
 """Scored probe samples below which a probe decides nothing: the pattern is too rare and waits for the end."""
+HELD = 0.75
+"""Share of its proposed rate that a pattern must reach in its probe; else the search flattered it."""
 MAX_PROPOSALS = 6
 """Proposals looked at for each finding that may be kept."""
 
@@ -128,7 +130,9 @@ async def explain(
         pattern = None if explanation.done else explanation.propose(lengths)
         if pattern is None:
             break
-        explanation.decide(await explanation.probe(pattern), pattern.hits / pattern.n)
+        needed = await explanation.probe(pattern)
+        proposed = pattern.hits / pattern.n if needed.attributes == pattern.attributes else None
+        explanation.decide(needed, proposed)
     explanation.accept_rare()
     return explanation.hypotheses, explanation.probes
 
@@ -179,8 +183,8 @@ class _Explanation:
         self.probed[pattern.attributes] = measured
         return pattern
 
-    def decide(self, pattern: Pattern, before: float) -> None:
-        """Accept, refute or put off a probed pattern, whose rate was ``before`` when it was proposed.
+    def decide(self, pattern: Pattern, proposed: float | None) -> None:
+        """Accept, refute or put off a probed pattern that was ``proposed`` with that rate; a half with none.
 
         One that the search flattered is none of these: it is proposed again, the probe's samples beside it.
         """
@@ -191,7 +195,7 @@ class _Explanation:
         elif (measured.value or 0.0) < self.config.min_rate:
             self._tell(pattern, refuted=True)
             self.banned.add(pattern.attributes)
-        elif self.repeated or (measured.value or 0.0) >= self.config.keep_share * before:
+        elif self.repeated or proposed is None or (measured.value or 0.0) >= HELD * proposed:
             self._accept(pattern)
 
     def accept_rare(self) -> None:

@@ -22,8 +22,9 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-PAIR_GAIN = 0.05
-"""A pair must raise the lower bound of both its halves by this much to be worth its second attribute."""
+PAIR_GAIN = 0.2
+"""A pair must raise the lower bound of both its halves by this much to be worth its second attribute: less is
+mostly a place where the behaviour would have been right, and that names no trigger."""
 COVER = 0.8
 """A pattern explains the same violations as the leader if it covers this share of the leader's."""
 ALIKE = 0.6
