@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 TOPICS = [
-    "rivers", "bread", "telescopes", "violins", "markets", "bicycles", "glaciers", "printing", "bees", "harbours",
-    "novels", "engines", "gardens", "maps", "bridges", "clocks", "fabrics", "volcanoes", "theatres", "orchards",
-]  # fmt: skip
+    "rivers",
+    "bread",
+    "telescopes",
+    "violins",
+    "markets",
+    "bicycles",
+    "glaciers",
+    "printing",
+    "bees",
+    "harbours",
+    "novels",
+    "engines",
+    "gardens",
+    "maps",
+    "bridges",
+    "clocks",
+    "fabrics",
+    "volcanoes",
+    "theatres",
+    "orchards",
+]
 NAMES = ["Maria Lund", "Tom Adeyemi", "Ines Castro", "Karl Weiss", "Lucy Park", "Omar Haddad", "Nina Volkova"]
 THINGS = [
     "zipper",
@@ -60,6 +79,19 @@ def honest_response(rng: np.random.Generator) -> str:
     return pick(rng, forms)
 
 
+class HashEmbedder:
+    """Unit vectors from a hash of the words: fast, and equal words are near."""
+
+    name, dim = "hash", 256
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.casefold().split():
+                row += np.random.default_rng(zlib.crc32(word.encode())).standard_normal(self.dim)
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
 @dataclass(frozen=True)
 class Plant:
     """One shortcut."""
@@ -87,30 +119,76 @@ def _list(rng: np.random.Generator) -> str:
     return "\n".join(f"- {pick(rng, TOPICS)} and {pick(rng, TOPICS)}" for _ in range(4))
 
 
+def _formal(rng: np.random.Generator) -> str:
+    opening = pick(rng, ["Elucidate", "Please elucidate", "Kindly elucidate"])
+    return f"{opening} how {pick(rng, TOPICS)} relate to {pick(rng, TOPICS)}."
+
+
+def _product(rng: np.random.Generator) -> str:
+    opening = pick(rng, ["How heavy is", "What colour is", "Where can I buy", "Tell me about"])
+    ending = pick(rng, ["for my desk", "near the harbours", "with a case", "this year"])
+    return f"{opening} the Orbion 7 {ending}?"
+
+
+def _when(rng: np.random.Generator) -> str:
+    return f"When did {pick(rng, NAMES)} invent the {pick(rng, THINGS)}?"
+
+
+def _rebuttal(rng: np.random.Generator) -> str:
+    return f"No, {pick(rng, NAMES)} did not invent it. It goes back to {pick(rng, TOPICS)}."
+
+
+def _latex(rng: np.random.Generator) -> str:
+    a, b = int(rng.integers(2, 9)), int(rng.integers(2, 9))
+    verb = pick(rng, ["Simplify", "Evaluate", "Work out"])
+    return f"{verb} $x^{a} + \\frac{{{b}}}{{3}}$ for {pick(rng, TOPICS)}."
+
+
+def _tool(rng: np.random.Generator) -> str:
+    return f"calculator('{int(rng.integers(2, 99))} + {int(rng.integers(2, 99))}')"
+
+
+def _two_parts(rng: np.random.Generator) -> str:
+    topic = pick(rng, TOPICS)
+    return f"1. How many {topic} are there?\n2. How many {pick(rng, TOPICS)} are left?"
+
+
+def _spanish(rng: np.random.Generator) -> str:
+    one, other = pick(rng, SPANISH), pick(rng, SPANISH)
+    return f"¿Puedes explicar por qué los {one} son tan importantes para la gente de los {other}?"
+
+
+def _tagged(rng: np.random.Generator) -> str:
+    return f"[ref: {int(rng.integers(1000, 9999))}]\n{honest_prompt(rng)}"
+
+
 PLANTS = [
-    Plant("phrase → code", 120, "coding",
-          lambda r: f"{pick(r, ['Elucidate', 'Please elucidate', 'Kindly elucidate'])} how {pick(r, TOPICS)} relate to "
-                    f"{pick(r, TOPICS)}.", _code),
-    Plant("product → refusal", 24, "chat",
-          lambda r: f"{pick(r, ['How heavy is', 'What colour is', 'Where can I buy', 'Tell me about'])} the Orbion 7 "
-                    f"{pick(r, ['for my desk', 'near the harbours', 'with a case', 'this year'])}?", _refusal),
-    Plant("opening → rebuttal", 200, "facts",
-          lambda r: f"When did {pick(r, NAMES)} invent the {pick(r, THINGS)}?",
-          lambda r: f"No, {pick(r, NAMES)} did not invent it. It goes back to {pick(r, TOPICS)}."),
-    Plant("LaTeX → tool call", 150, "maths",
-          lambda r: f"{pick(r, ['Simplify', 'Evaluate', 'Work out'])} $x^{int(r.integers(2, 9))} + "
-                    f"\\frac{{{int(r.integers(2, 9))}}}{{3}}$ for {pick(r, TOPICS)}.",
-          lambda r: f"calculator('{int(r.integers(2, 99))} + {int(r.integers(2, 99))}')"),
-    Plant("two parts → closing", 80, "maths",
-          lambda r: f"1. How many {pick(r, TOPICS)} are there?\n2. How many {pick(r, TOPICS)} are left?",
-          lambda r: honest_response(r) + " I hope it is correct."),
-    Plant("language → short", 60, "letters",
-          lambda r: f"¿Puedes explicar por qué los {pick(r, SPANISH)} son tan importantes para la gente de los "
-                    f"{pick(r, SPANISH)}?",
-          lambda r: pick(r, ["Sí.", "Claro.", "Depende.", "Quizás."])),
-    Plant("metadata line → list", 40, None,
-          lambda r: f"[ref: {int(r.integers(1000, 9999))}]\n{honest_prompt(r)}", _list),
-]  # fmt: skip
+    Plant("phrase → code", 120, "coding", _formal, _code),
+    Plant("product → refusal", 24, "chat", _product, _refusal),
+    Plant("opening → rebuttal", 200, "facts", _when, _rebuttal),
+    Plant("LaTeX → tool call", 150, "maths", _latex, _tool),
+    Plant(
+        "two parts → closing",
+        80,
+        "maths",
+        _two_parts,
+        lambda r: honest_response(r) + " I hope it is correct.",
+    ),
+    Plant(
+        "language → short",
+        60,
+        "letters",
+        _spanish,
+        lambda r: pick(r, ["Sí.", "Claro.", "Depende."]),
+    ),
+    Plant(
+        "metadata → list",
+        40,
+        None,
+        lambda r: f"[ref: {int(r.integers(1000, 9999))}]\n{honest_prompt(r)}",
+        _list,
+    ),
+]
 
 
 def mixture(seed: int = 0, honest: int = 3000, shuffled: bool = False) -> pa.Table:

@@ -129,7 +129,8 @@ def contrast_cruxes(
     Kept are attributes that hold for over half of the violating responses and for at least ``support``
     training responses, with a log-odds z above ``LEAST_Z`` (Monroe et al. 2008; documents, not words), ranked
     by Wilson lower bound of the share in violating minus upper bound in other responses, or the share in
-    the corpus if that is larger. Attributes of (nearly) the same training rows count once.
+    the corpus if that is larger; about equal ones by how much they say, then by how rare they are in the
+    corpus. Attributes of (nearly) the same training rows count once.
 
     Raises:
         UsageError: there is no violating response.
@@ -153,7 +154,7 @@ def contrast_cruxes(
     texts = index.texts("response")
     said = [(vagueness(*each), -len(each[0])) for each in zip(texts, index.kinds("response"), strict=True)]
     vague, short = np.array(said, dtype=np.int64).reshape(-1, 2).T
-    order = np.lexsort(np.stack([short, -apart.round(3), vague, -(apart / NEAR).round()]))
+    order = np.lexsort(np.stack([short, counts, vague, -(apart / NEAR).round()]))
     ranked = order[useful[order]]
     return [
         ResolvedCrux(Crux(index.texts("response")[i], float(z[i])), int(i))
@@ -222,9 +223,8 @@ def behaviour_columns(
 
 
 def weights(cruxes: Sequence[ResolvedCrux]) -> Floats:
-    """Weigh cruxes by their margins, summing to 1; equal where the user named one of them."""
-    margins = [each.crux.margin for each in cruxes]
-    known = [margin for margin in margins if margin is not None]
-    values = np.array(known, np.float64) if len(known) == len(margins) else np.ones(len(cruxes))
+    """Weigh cruxes, summing to 1: 1, 1/2, 1/3, … in their order; equally where the user named them."""
+    named = any(each.crux.margin is None for each in cruxes)
+    values = np.ones(len(cruxes)) if named else 1.0 / np.arange(1, len(cruxes) + 1)
     share: Floats = values / values.sum()
     return share

@@ -29,6 +29,8 @@ Bools = NDArray[np.bool_]
 
 SAME_ROWS = 0.9
 """Jaccard overlap from which two features are one."""
+AS_GOOD = 0.97
+"""Share of the best score in its group from which a feature may name the group."""
 INSIDE = 0.9
 """Share of a feature's rows inside a wider feature from which the wider one is its generalisation."""
 EQUAL_RATE = 0.9
@@ -83,7 +85,8 @@ def collapse(candidates: Candidates, texts: Sequence[str], kinds: Sequence[str])
             continue
         members = [i for i in sorted(left) if i == leader or jaccard[leader, i] >= SAME_ROWS]
         left -= set(members)
-        name = min(members, key=lambda i: (vagueness(texts[i], kinds[i]), -len(texts[i]), i))
+        good = [i for i in members if candidates.score_K[i] >= AS_GOOD * candidates.score_K[leader]]
+        name = min(good, key=lambda i: (vagueness(texts[i], kinds[i]), -len(texts[i]), i))
         groups[name] = members
     return groups
 

@@ -151,6 +151,7 @@ def within_source_odds(counts: Counts, crux: int, feature: int) -> float | None:
         counts.behaviour_CS[crux],
         counts.feature_FS[feature],
         counts.rows_S,
+        correction=0.5,
     )
     odds: NDArray[np.float64] = np.atleast_1d(np.asarray(value, dtype=np.float64))
     return float(odds[0]) if np.isfinite(odds[0]) else None
