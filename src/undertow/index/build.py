@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ from undertow.store.tables import atomic_write_json, read_table, write_shard, wr
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SHARD_ROWS = 16_384
+    from undertow.models.base import Embedder
+
+SHARD_ROWS = 4096
 """Attributes per vector shard: also what a kill during embedding can lose."""
 
 
@@ -139,6 +142,13 @@ class _Build:
         """Return where a finished stage's files are."""
         return self.run.stage_path(stage)
 
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder, opened by the first stage that needs it."""
+        from undertow.models.embed import open_embedder
+
+        return open_embedder(self.config.embedder)
+
     def load(self, folder: Path, data: Path) -> dict[str, Any]:
         """Normalise the data to id, source, prompt, response."""
         from undertow.data import load_examples
@@ -150,11 +160,9 @@ class _Build:
     def extract(self, folder: Path) -> dict[str, Any]:
         """Mine the vocabulary, then say which attribute holds for which example."""
         from undertow.attributes.local import LocalExtractor
-        from undertow.models.embed import open_embedder
 
         table = read_table(self.folder("load") / "examples.parquet")
-        embedder = open_embedder(self.config.embedder)
-        extractor = LocalExtractor.fit(table, self.config.seed, self.progress, embedder)
+        extractor = LocalExtractor.fit(table, self.config.seed, self.progress)
         extractor.save(folder / "extractor")
         said: dict[str, Any] = {"rows": table.num_rows}
         texts = {"query": table["prompt"], "response": table["response"]}
@@ -168,21 +176,16 @@ class _Build:
 
     def embed(self, side: Side, total: int) -> dict[str, Any]:
         """Embed the distinct attribute strings of a side, shard by shard."""
-        from undertow.models.embed import open_embedder
-
         texts = read_table(self.folder("extract") / f"{side}_attributes.parquet", ["text"])["text"]
-        embedder = None
         parts = []
         with self.progress.task(f"embed {side} attributes", total) as task:
             for number, start in enumerate(range(0, max(total, 1), SHARD_ROWS)):
                 chunk = texts.slice(start, SHARD_ROWS).to_pylist()
 
                 def make(folder: Path, chunk: list[str] = chunk, number: int = number) -> dict[str, Any]:
-                    nonlocal embedder
-                    embedder = embedder or open_embedder(self.config.embedder)
-                    vectors = embedder.embed(chunk) if chunk else np.empty((0, embedder.dim), np.float32)
+                    vectors = self.embedder.embed(chunk) if chunk else np.empty((0, self.embedder.dim))
                     write_shard(vectors, folder / f"{number:05d}.npy")
-                    return {"rows": len(chunk), "embedder": embedder.name, "dim": embedder.dim}
+                    return {"rows": len(chunk), "embedder": self.embedder.name, "dim": self.embedder.dim}
 
                 parts.append(self.stage(f"embed-{side}-{number:05d}", "attributes", make))
                 task.advance(len(chunk))
