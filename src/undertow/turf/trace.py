@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from undertow.judging.rubric import Rubric
 
+MOSTLY = 0.5
+"""P(behaviour | feature) from which a trigger after the first decides rows as well."""
 MOST_RESPONSES = 2000
 """Responses of each kind that a crux is drawn from; more change no decision."""
 MOST_QUERIES = 400
@@ -124,7 +126,12 @@ def trace_queries(
     masks = np.zeros((len(features), index.n), dtype=np.bool_)
     for mask, feature in zip(masks, features, strict=True):
         mask[index.features.rows_of(int(feature))] = True
-    return Traced(attribution, _row_table(index, finding, masks, np.asarray(held.behaviour_CN.any(axis=0))))
+    return Traced(
+        attribution,
+        _row_table(
+            index, finding, masks, np.asarray(held.behaviour_CN.any(axis=0)), [t.rate for t in triggers]
+        ),
+    )
 
 
 def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigger:
@@ -158,11 +165,21 @@ def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigge
 
 
 def _row_table(
-    index: Index, finding: str, trigger_TN: NDArray[np.bool_], crux_N: NDArray[np.bool_]
+    index: Index,
+    finding: str,
+    trigger_TN: NDArray[np.bool_],
+    crux_N: NDArray[np.bool_],
+    rates: Sequence[float] = (),
 ) -> pa.Table:
-    """List the rows that have a reported trigger; ``rank`` is the best one, from 1."""
+    """List the rows that have a reported trigger; ``rank`` is the best one, from 1.
+
+    ``has_trigger``: the first one, or another that goes with the behaviour in at least :data:`MOSTLY` of its
+    rows, because one wording seldom covers all rows of a trigger. It decides what a fix touches.
+    """
     import pyarrow as pa
 
+    telling = np.array([rank == 0 or rate >= MOSTLY for rank, rate in enumerate(rates)], dtype=bool)
+    decides_N = np.asarray(trigger_TN[telling].any(axis=0))
     rows = np.flatnonzero(trigger_TN.any(axis=0))
     rank = trigger_TN[:, rows].argmax(axis=0) + 1 if len(rows) else np.empty(0, np.int64)
     return pa.table(
@@ -171,7 +188,7 @@ def _row_table(
             "id": pa.array(index.ids[rows] if len(rows) else [], pa.string()),
             "source": pa.array(index.sources[rows] if len(rows) else [], pa.string()),
             "rank": pa.array(rank, pa.int32()),
-            "has_trigger": pa.array(rank == 1, pa.bool_()),
+            "has_trigger": pa.array(decides_N[rows], pa.bool_()),
             "has_crux": pa.array(crux_N[rows], pa.bool_()),
         }
     )
