@@ -18,15 +18,15 @@ from undertow.turf.redundancy import rise, vagueness
 
 SAME = 0.8
 """A source's other rows behave the same if their rise over the base rate is this share of the feature's."""
-HABITUAL = 0.5
+HABITUAL = 0.3
 """Share of a feature's behaviour rows in such sources from which it is taken for a mark of them."""
 LEAST_REST = 0.1
 """Share of a source that must lack the feature, or there is nothing to compare."""
 COVERS = 0.8
 """Share of those sources' behaviour rows the wider feature must hold for."""
-DISCOUNT = 0.7
-"""Factor on the score of a mark of a habitual source."""
-KEEPS_RATE = 0.6
+ACCOUNTED, UNACCOUNTED = 0.85, 0.7
+"""Factors on the score of a mark that a wider feature of the query accounts for, or none does."""
+KEEPS_RATE = 0.65
 """Share of the narrow feature's rate that the wider one must reach (lower bounds)."""
 NEAR_TIE = 0.8
 """Wider features with at least this share of the best score are told apart by how much they say."""
@@ -41,7 +41,7 @@ def habits(
     score_F: Floats,
     texts: Sequence[str],
     kinds: Sequence[str],
-) -> tuple[dict[int, int], list[int]]:
+) -> tuple[dict[int, int], Floats]:
     """Find the features that mark habitual sources, and for each the one that stands for the habit.
 
     Args:
@@ -55,25 +55,25 @@ def habits(
         kinds: extractor family of every feature.
 
     Returns:
-        narrow position → wide position, where the query has such a feature; and all that are mere marks.
+        narrow position → wide position, where the query has such a feature; and the scores, marks discounted.
     """
-    both_FS, base = counts.both_CFS[crux], float(counts.base_C[crux])
+    both_FS, behaviour_S = counts.both_CFS[crux], counts.behaviour_CS[crux]
     found: dict[int, int] = {}
-    marks: list[int] = []
+    scores = score_F.copy()
     for position, same_S in zip(narrow, same_as_rest(counts, crux, narrow), strict=True):
-        behaviour = counts.behaviour_CS[crux, same_S].sum()
-        inside = both_FS[position, same_S].sum()
-        if inside <= HABITUAL * both_FS[position].sum() or inside >= COVERS * behaviour:
+        inside_S = both_FS[position] * same_S
+        few_S = inside_S < COVERS * behaviour_S
+        if inside_S.sum() <= HABITUAL * both_FS[position].sum() or not few_S[inside_S > 0].all():
             continue
-        marks.append(int(position))
-        covered = both_FS[among][:, same_S].sum(axis=1) >= COVERS * behaviour
-        near_rate = lower_F[among] >= max(KEEPS_RATE * lower_F[position], base)
-        wide = among[covered & near_rate]
+        main_S = inside_S >= LEAST_REST * inside_S.sum()
+        covered = (both_FS[among][:, main_S] >= COVERS * behaviour_S[main_S]).any(axis=1)
+        wide = among[covered & (lower_F[among] >= KEEPS_RATE * lower_F[position]) & (among != position)]
+        scores[position] *= ACCOUNTED if len(wide) else UNACCOUNTED
         if len(wide):
             near = wide[score_F[wide] >= NEAR_TIE * score_F[wide].max()]
             best = min(near, key=lambda i: (vagueness(texts[i], kinds[i]), -score_F[i], i))
             found[int(position)] = int(best)
-    return found, marks
+    return found, scores
 
 
 def same_as_rest(counts: Counts, crux: int, features: Ints) -> Bools:

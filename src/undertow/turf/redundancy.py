@@ -7,6 +7,7 @@ its source's habits. Three rules, all on the rows, none on the words:
 * *Generalise*: a narrow feature yields to a wider one that holds it, unless its rate is really higher than
   that of the wider one's other rows. So a sub-phrase seen in 12 rows, all of them hits by luck, does not beat
   the trigger seen in 200, and an honest narrow trigger is not swallowed by "asks a question".
+  Nor does it beat a feature that does about as well on many times as many rows, nested or not.
 * *Forward selection*: down the ranking, a feature is kept if it still raises the odds of the behaviour among
   rows that agree on all features kept before (Cochran–Mantel–Haenszel over those patterns).
 """
@@ -33,6 +34,8 @@ AS_GOOD = 0.97
 """Share of the best score in its group from which a feature may name the group."""
 INSIDE = 0.9
 """Share of a feature's rows inside a wider feature from which the wider one is its generalisation."""
+ABOUT, FAR = 0.85, 3
+"""A feature with this share of the best score and so many times its behaviour rows is the better account."""
 EQUAL_RATE = 0.9
 """Rates whose rises over the base rate differ by less than this ratio are materially equal."""
 LEAST_ODDS = 1.5
@@ -103,13 +106,24 @@ def generalise(
     ordered: list[int] = []
     while left:
         best = left[0]
-        while (wider := _wider(candidates, best, left, level)) is not None:
+        while habit.get(best) not in left:
+            wider = _far_wider(candidates, best, left)
+            wider = _wider(candidates, best, left, level) if wider is None else wider
+            if wider is None:
+                break
             best = wider
-        if habit.get(best) in left:
+        else:
             best = habit[best]
         ordered.append(best)
         left.remove(best)
     return ordered
+
+
+def _far_wider(candidates: Candidates, best: int, among: Sequence[int]) -> int | None:
+    """Find the widest feature that does about as well on many times as many rows, nested or not."""
+    score, hits = candidates.score_K, candidates.hits_K
+    good = [i for i in among if score[i] >= ABOUT * score[best] and hits[i] >= FAR * hits[best]]
+    return max(good, key=lambda i: (hits[i], score[i])) if good else None
 
 
 def _wider(candidates: Candidates, narrow: int, among: Sequence[int], level: float) -> int | None:

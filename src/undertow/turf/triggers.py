@@ -19,7 +19,7 @@ from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.turf.config import TraceConfig
 from undertow.turf.counts import Bools, Counts, Floats, overlaps
-from undertow.turf.habit import DISCOUNT, habits
+from undertow.turf.habit import habits
 from undertow.turf.redundancy import Candidates, collapse, forward_selection, generalise, rise
 
 COMPARED = 64
@@ -105,9 +105,9 @@ def rank(
     top = material[np.lexsort((material, -counts.feature_F[material], -score_F[material]))][:COMPARED]
     leading = int((strength_CF * evidence.material_CF)[:, top].max(axis=1).argmax())
     behaviour = behaviour_CN[leading]
-    wide, marks = habits(counts, evidence.lower_CF[leading], leading, top, material, score_F, texts, kinds)
+    lower_F = evidence.lower_CF[leading]
+    wide, score_F = habits(counts, lower_F, leading, top, material, score_F, texts, kinds)
     top = np.concatenate([top, np.setdiff1d(list(wide.values()), top).astype(np.int64)])
-    score_F = np.where(np.isin(np.arange(len(score_F)), marks), DISCOUNT * score_F, score_F)
     shared, shared_hits = overlaps(incidence, counts.features[top], behaviour)
     candidates = Candidates(
         score_K=score_F[top],
