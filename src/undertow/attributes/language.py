@@ -26,6 +26,10 @@ LEAST_SHARE = 0.12
 """Share of function words that names a language; English prose has about 0.45."""
 FOREIGN_SHARE = 0.5
 """A text whose share of known words is lower is in another language than the corpus's English."""
+PASSAGE_WORDS = 4
+"""Clauses of fewer words are no passage."""
+PASSAGE_SHARE = 0.25
+"""Share of function words that names the language of one clause."""
 
 
 def token_hashes(text: str) -> NDArray[np.uint64]:
@@ -93,6 +97,37 @@ def known_share(
     return np.bincount(batch.rows[at], hit, len(batch)) / np.maximum(sizes, 1)
 
 
+def clauses(batch: TextBatch, at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Clause of each of the words ``at``, and the row of each clause; marks, commas and lines divide them."""
+    divides = batch.edges[:-1].copy()
+    divides[1:] |= batch.firsts[:-1] == ord(",")
+    number = np.cumsum(divides)[at]
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    return np.cumsum(np.diff(number, prepend=-1) > 0) - 1, batch.rows[at[starts]].astype(np.int64)
+
+
+def passages(batch: TextBatch, at: NDArray[np.int64], known: HashTable) -> NDArray[np.bool_]:
+    """Whether each row has a clause in each language, (n, languages): so a foreign question after an
+    English preface is still seen. Only function words count that English rows do not use and that are no
+    single letter, which code and chat are full of."""
+    width = len(LANGUAGES)
+    found = np.zeros((len(batch), width), np.bool_)
+    if not len(at):
+        return found
+    clause, row = clauses(batch, at)
+    sizes = np.bincount(clause, minlength=len(row))
+    position, language = stop_table().find(batch.hashes[at])
+    word = at[position]
+    own = (language == 0) | ~known.contains(batch.hashes[word])
+    own &= batch.ends[word] - batch.starts[word] > 1
+    cells = clause[position[own]] * width + language[own]
+    table = np.bincount(cells, minlength=len(row) * width).reshape(len(row), width)
+    best = table.argmax(axis=1)
+    clear = (table.max(axis=1) >= np.maximum(2, PASSAGE_SHARE * sizes)) & (sizes >= PASSAGE_WORDS)
+    found[row[clear], best[clear]] = True
+    return found
+
+
 def language_columns(batch: TextBatch, known: HashTable) -> list[tuple[str, NDArray[np.bool_]]]:
     """(rest of the sentence, rows it holds for) for every language and script."""
     at, sizes = head_words(batch)
@@ -106,6 +141,12 @@ def language_columns(batch: TextBatch, known: HashTable) -> list[tuple[str, NDAr
     english = (language == 0) & ~foreign
     columns = [("is in English", english)]
     columns += [(f"is in {name}", language == i) for i, name in enumerate(LANGUAGES) if i]
+    passage = passages(batch, at, known)
+    columns += [
+        (f"contains a passage in {name}", passage[:, i] | (language == i))
+        for i, name in enumerate(LANGUAGES)
+        if i
+    ]
     columns += [(f"is written in {name} script", script == i) for i, name in enumerate(SCRIPT_NAMES, 1)]
     columns.append(("is in an unknown or invented language", foreign))
     columns.append(("is not in English", (language > 0) | ~latin | foreign))

@@ -72,6 +72,8 @@ class Candidates:
     """Those of them with the behaviour."""
     base: float
     """Base rate of the behaviour."""
+    vague_K: Ints
+    """How little each feature's sentence says, see :func:`vagueness`."""
 
 
 def collapse(candidates: Candidates, texts: Sequence[str], kinds: Sequence[str]) -> dict[int, list[int]]:
@@ -120,9 +122,11 @@ def generalise(
 
 
 def _far_wider(candidates: Candidates, best: int, among: Sequence[int]) -> int | None:
-    """Find the widest feature that does about as well on many times as many rows, nested or not."""
+    """Find the widest feature, told at least as well, that does about as well on many times as many rows."""
     score, hits = candidates.score_K, candidates.hits_K
-    good = [i for i in among if score[i] >= ABOUT * score[best] and hits[i] >= FAR * hits[best]]
+    vague = candidates.vague_K
+    good = [i for i in among if score[i] >= ABOUT * score[best] and hits[i] >= FAR * max(hits[best], 1)]
+    good = [i for i in good if vague[i] <= vague[best]]
     return max(good, key=lambda i: (hits[i], score[i])) if good else None
 
 

@@ -20,7 +20,7 @@ from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.turf.config import TraceConfig
 from undertow.turf.counts import Bools, Counts, Floats, overlaps
 from undertow.turf.habit import habits
-from undertow.turf.redundancy import Candidates, collapse, forward_selection, generalise, rise
+from undertow.turf.redundancy import Candidates, collapse, forward_selection, generalise, rise, vagueness
 
 COMPARED = 64
 """Best-scored features that are compared pairwise."""
@@ -116,6 +116,7 @@ def rank(
         shared_KK=shared,
         shared_hits_KK=shared_hits,
         base=float(counts.base_C[leading]),
+        vague_K=np.array([vagueness(texts[i], kinds[i]) for i in top]),
     )
     groups = collapse(candidates, [texts[i] for i in top], [kinds[i] for i in top])
     place = {int(feature): position for position, feature in enumerate(top)}
