@@ -118,9 +118,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("payload", HOSTILE)
 def test_hostile_text_cannot_leave_its_delimiters(payload: str) -> None:
-    guess = make_nonce("j", "p", "an earlier answer", RUBRIC)
+    guess = make_nonce(b"k", "j", "p", "an earlier answer", RUBRIC)
     response = payload.format(n=guess)
-    nonce = make_nonce("j", "p", response, RUBRIC)
+    nonce = make_nonce(b"k", "j", "p", response, RUBRIC)
     assert nonce != guess
     asked = judge_messages("p", response, RUBRIC, nonce)[-1].content
     assert len(re.findall(r"[<>]{3}", asked)) == 4
@@ -176,7 +176,7 @@ async def test_a_rerun_reads_its_verdicts_from_the_journal(tmp_path: object) -> 
     journal = Journal(Path(str(tmp_path)) / "j.sqlite")
     model = ScriptedJudge(verdict(90))
     for _ in range(2):
-        judge = LLMJudge(JournaledModel(model, journal, "judge"))
+        judge = LLMJudge(JournaledModel(model, journal, "judge"), secret=journal.secret())
         assert isinstance(await judge.judge("p", "r", RUBRIC), Verdict)
     assert len(model.asked) == 1
     assert journal.counts() == {"judge": 1}
@@ -201,4 +201,4 @@ async def test_a_model_without_forms_is_asked_for_json() -> None:
 
 def test_a_rubric_is_part_of_the_nonce() -> None:
     other = Rubric(name="other", behaviour="b", when_wrong="w")
-    assert make_nonce("j", "p", "r", RUBRIC) != make_nonce("j", "p", "r", other)
+    assert make_nonce(b"k", "j", "p", "r", RUBRIC) != make_nonce(b"k", "j", "p", "r", other)

@@ -135,10 +135,13 @@ async def serve(server: FaultServer, port: int) -> None:
 
 
 @contextlib.contextmanager
-def running(*arguments: str) -> Iterator[str]:
-    """Run the server in another process; yields ``http://127.0.0.1:PORT`` and kills that process after."""
+def running(*arguments: str, script: str = __file__) -> Iterator[str]:
+    """Run the server, or another that prints its port, in another process.
+
+    Yields ``http://127.0.0.1:PORT`` and kills that process after.
+    """
     process = subprocess.Popen(
-        [sys.executable, __file__, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, script, "--port", "0", *arguments], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None

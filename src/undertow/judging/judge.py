@@ -1,9 +1,9 @@
 """Judges: a verdict or a Failure, never a score for something that was not judged.
 
 A search optimises against its judge, so the judged text is hostile: it stands between delimiters that carry
-a nonce, what could pass for a delimiter in it is neutralised, and the judge must echo the nonce. The nonce is
-a hash over the judged text itself; to forge it a model would have to write the hash of its own answer. So it
-needs no secret, and a rerun finds its verdicts in the journal.
+a nonce, what could pass for a delimiter or for a turn of a chat template in it is neutralised, and the judge
+must echo the nonce. The nonce is a hash over the judged text, keyed by a secret of the run: nobody who writes
+the text can compute it, and a rerun, which reads the same secret, finds its verdicts in the journal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import secrets
 from hashlib import blake2b
 from typing import Protocol
 
@@ -22,7 +23,23 @@ from undertow.models.forms import fill
 from undertow.records import Failure, FailureKind, Message, Reply, Verdict
 from undertow.text import safe_text
 
-_ANGLES = re.compile(r"[<>＜＞‹›«»〈〉《》⟨⟩⟪⟫❮❯❰❱≪≫⋘⋙﹤﹥˂˃᚜᚛]{2,}")
+_ANGLE = (
+    r"(?:[<>＜＞‹›«»〈〉《》⟨⟩⟪⟫❬❭❮❯❰❱〈〉⧼⧽⦑⦒≪≫⋘⋙⋖⋗≺≻⪡⪢﹤﹥˂˃ᐸᐳ᚜᚛⟬⟭︿﹀︽︾]"
+    r"|&(?:lt|gt|laquo|raquo|[lr]ang|\#0*6[02]|\#x0*3[ce]);)"
+)
+_UNSEEN = r"(?:[^\S\n]|[\u034f\u115f\u1160\u17b4\u17b5\u3164\ufe00-\ufe0f\uffa0\u0300-\u036f\u20d0-\u20ff])"
+"""Characters that take no room, or room only, between two angles."""
+_ONE_ANGLE = re.compile(_ANGLE, re.IGNORECASE)
+_CLOSING = re.compile(r"[>＞›»〉》⟩⟫❭❯❱〉⧽≫⋙⋗≻⪢﹥˃ᐳ᚜⟭﹀︾]|&(?:gt|raquo|rang|#0*62|#x0*3e);", re.IGNORECASE)
+_ANGLES = re.compile(rf"{_ANGLE}(?:{_UNSEEN}{{0,8}}{_ANGLE})+", re.IGNORECASE)
+_TURN = re.compile(
+    r"<(?=[|｜│¦/]?\s{0,2}(?:[|｜│¦]|(?:s|bos|eos|pad|sop|eop|system|user|assistant|human|model|think|tool_\w+"
+    r"|start_of_\w+|end_of_\w+|turn|im_start|im_end)\s{0,2}>))"
+    r"|\[(?=/?(?:INST|SYS|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_\w+|g?MASK|UNUSED_TOKEN_\d+)\])",
+    re.IGNORECASE,
+)
+"""Opening characters of what chat templates put around turns: a server may take it for the real thing."""
+_UNLIKE = {"<": "‹", "[": "⁅"}
 _JSON_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*)\n```\Z", re.DOTALL)
 _FORM_TEXT = (
     "Give your verdict: copy the nonce that marks the delimiters, give the reason in one or two sentences, "
@@ -82,17 +99,26 @@ class LLMJudge:
     """A model that scores by the rubric, held to a form with nonce, reason and score."""
 
     def __init__(
-        self, model: ChatModel, *, attempts: int = 3, checks_first: bool = False, max_tokens: int = 1024
+        self,
+        model: ChatModel,
+        *,
+        secret: bytes | None = None,
+        attempts: int = 3,
+        checks_first: bool = False,
+        max_tokens: int = 1024,
     ) -> None:
         """Judge with ``model``.
 
         Args:
             model: Any chat model; one that can fill forms is made to.
+            secret: Key of the nonces, at most 64 bytes. A journalled model needs the journal's own, or a
+                rerun would not find its verdicts; without one it is random.
             attempts: Calls at most for one readable verdict.
             checks_first: Ask the model only where the rubric's checks hold.
             max_tokens: Longest verdict.
         """
         self._model = model
+        self._secret = secret or secrets.token_bytes(16)
         self._attempts = attempts
         self._checks_first = checks_first
         self._max_tokens = max_tokens
@@ -109,7 +135,7 @@ class LLMJudge:
             return missing
         if self._checks_first and rubric.checks and not rubric.violated(prompt, response):
             return Verdict(0.0, False, "not all checks hold")
-        nonce = make_nonce(self.name, prompt, response, rubric)
+        nonce = make_nonce(self._secret, self.name, prompt, response, rubric)
         messages = judge_messages(prompt, response, rubric, nonce)
         verdict: Verdict | Failure = Failure(FailureKind.UNPARSABLE_VERDICT, "never asked")
         for attempt in range(self._attempts):
@@ -140,15 +166,23 @@ _FORM = Form(
 )
 
 
-def make_nonce(judge: str, prompt: str, response: str, rubric: Rubric) -> str:
-    """Hash judge, rubric and exchange to 16 hex digits."""
+def make_nonce(secret: bytes, judge: str, prompt: str, response: str, rubric: Rubric) -> str:
+    """Hash judge, rubric and exchange to 16 hex digits, keyed by ``secret``."""
     text = "\0".join((judge, rubric.model_dump_json(), prompt, response))
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=secret).hexdigest()
 
 
 def neutralise(text: str) -> str:
-    """Show control, zero-width and bidi characters as escapes, and break what looks like a delimiter."""
-    return _ANGLES.sub(lambda run: "‹" * len(run.group()), safe_text(text))
+    """Show control, zero-width and bidi characters as escapes; break look-alikes of delimiters and turns."""
+    return _ANGLES.sub(_broken, _TURN.sub(lambda mark: _UNLIKE[mark.group()], safe_text(text)))
+
+
+def _broken(run: re.Match[str]) -> str:
+    """Write three angles or more as opening ones that open nothing, two as quotation marks of their sides."""
+    if run.group() in ("><", "<>"):
+        return run.group()
+    angles = _ONE_ANGLE.findall(run.group())
+    return "".join("›" if len(angles) == 2 and _CLOSING.match(angle) else "‹" for angle in angles)
 
 
 def judge_messages(prompt: str, response: str, rubric: Rubric, nonce: str) -> list[Message]:
@@ -213,13 +247,16 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no score")
 
 
-def open_judge(spec: str, rubric: Rubric, model: ChatModel | None = None) -> Judge:
+def open_judge(
+    spec: str, rubric: Rubric, model: ChatModel | None = None, secret: bytes | None = None
+) -> Judge:
     """Open a judge for ``rubric``.
 
     Args:
         spec: ``checks``, a model string, or ``checks+MODEL`` (the checks first, the model on what passes).
         rubric: What will be judged by.
         model: The opened model of ``spec``; without it the model string is opened here, without a journal.
+        secret: Key of the nonces, the journal's where ``model`` has one.
 
     Raises:
         UsageError: ``checks`` for a rubric without any, or an unknown model.
@@ -232,4 +269,4 @@ def open_judge(spec: str, rubric: Rubric, model: ChatModel | None = None) -> Jud
         from undertow.models.open import open_model
 
         model = open_model(spec.removeprefix("checks+"), role="judge")
-    return LLMJudge(model, checks_first=spec.startswith("checks+"))
+    return LLMJudge(model, secret=secret, checks_first=spec.startswith("checks+"))

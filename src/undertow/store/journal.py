@@ -8,6 +8,7 @@ write the same journal.
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 import threading
 import time
@@ -27,6 +28,7 @@ _MIGRATIONS: tuple[tuple[str, str], ...] = (
         " (key TEXT PRIMARY KEY, role TEXT NOT NULL, payload BLOB NOT NULL, at REAL NOT NULL)",
     ),
     ("0002_calls_by_role", "CREATE INDEX calls_role ON calls (role)"),
+    ("0003_secret", "CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 0), value BLOB NOT NULL)"),
 )
 """Append-only: a shipped migration is never edited."""
 
@@ -105,6 +107,13 @@ class Journal:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+    def secret(self) -> bytes:
+        """Return the journal's 16 random bytes: drawn once, the same in every later process."""
+        with self._lock:
+            self._db.execute("INSERT OR IGNORE INTO secret VALUES (0, ?)", (secrets.token_bytes(16),))
+            [(value,)] = self._db.execute("SELECT value FROM secret").fetchall()
+        return bytes(value)
 
     def counts(self) -> dict[str, int]:
         """Count the answered calls of each role."""

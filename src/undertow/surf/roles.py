@@ -103,11 +103,11 @@ class Models:
     async def _judge(self, stack: AsyncExitStack) -> Judge:
         judge = self.roles.judge
         if not isinstance(judge, str):
-            return LLMJudge(await self._model(stack, judge, "judge"))
+            return LLMJudge(await self._model(stack, judge, "judge"), secret=self.journal.secret())
         if judge == "checks":
             return open_judge(judge, self.rubric)
         model = await self._model(stack, judge.removeprefix("checks+"), "judge")
-        return open_judge(judge, self.rubric, model)
+        return open_judge(judge, self.rubric, model, self.journal.secret())
 
     async def _model(self, stack: AsyncExitStack, model: Model, role: str) -> ChatModel:
         """Open one model; only what is not in the journal yet reaches it."""
