@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from undertow.attributes.hashtable import HashTable
+from undertow.attributes.language import language_columns
 from undertow.attributes.local import LocalExtractor
+from undertow.attributes.text import analyse, as_strings
 from undertow.errors import UsageError
 from undertow.records import Side
 
@@ -244,3 +247,28 @@ def test_a_rare_phrase_with_a_behaviour_of_its_own_becomes_an_attribute() -> Non
     assert phrases
     column = [e.text for e in extractor.vocabulary("query")].index(phrases[0])
     assert extractor.transform(prompts, "query")[:, [column]].sum() == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("I am Nina, a student. Apakah kegunaan utama gerudi bagi orang ramai?", "Indonesian or Malay"),
+        ("As a side note, wo ist der Bahnhof und wann fährt er? It is urgent!", "German"),
+    ],
+)
+def test_a_foreign_clause_in_an_english_text_is_seen(text: str, language: str) -> None:
+    empty = HashTable.from_sets([])
+    columns = dict(
+        language_columns(analyse(as_strings([text, "In that, we do this for all of them."])), empty)
+    )
+    assert columns[f"contains a passage in {language}"].tolist() == [True, False]
+
+
+def test_code_and_chat_are_in_no_foreign_language() -> None:
+    texts = [
+        "return factorial(n) * n, n, n - 1; }",
+        "D : D : D i ' m here , lol a s",
+        "x = y - a * a, o, a, e",
+    ]
+    columns = language_columns(analyse(as_strings(texts)), HashTable.from_sets([]))
+    assert not [says for says, held in columns if says.startswith("contains a passage in") and held.any()]

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from undertow.index.incidence import Incidence
 from undertow.turf.config import TraceConfig
 from undertow.turf.counts import FeatureRows, count, overlaps
+from undertow.turf.redundancy import Candidates, generalise
 from undertow.turf.triggers import Ranking, assess, rank, within_source_odds
 
 N, SOURCES, BACKGROUND = 20_000, 5, 80
@@ -153,3 +154,23 @@ def test_a_phrase_of_a_source_that_behaves_so_throughout_yields_to_what_the_sour
     corpus.add("what the source's prompts share", shared)
     corpus.add("phrase of some of them", corpus.subset(habitual, int(habitual.sum() * 0.4)))
     assert corpus.trace()[0][0] == "what the source's prompts share"
+
+
+def test_features_without_a_single_hit_of_the_leading_crux_are_ordered_too() -> None:
+    zeros, ones = np.zeros((2, 2), np.int64), np.ones(2)
+    idle = Candidates(ones, np.full(2, 9), np.zeros(2, np.int64), zeros, zeros, 0.1, np.zeros(2, np.int64))
+    assert sorted(generalise(idle, [0, 1], {}, 0.05)) == [0, 1]
+
+
+def test_a_description_is_not_led_by_a_word_that_does_about_as_well_on_more_rows() -> None:
+    shared = np.array([[100, 100], [100, 400]])
+    told = Candidates(
+        np.array([1.0, 0.9]),
+        np.array([110, 500]),
+        np.array([100, 400]),
+        shared,
+        shared,
+        0.1,
+        np.array([0, 2]),
+    )
+    assert generalise(told, [0, 1], {}, 0.05)[0] == 0

@@ -107,9 +107,11 @@ def clauses(batch: TextBatch, at: NDArray[np.int64]) -> tuple[NDArray[np.int64],
 
 
 def passages(batch: TextBatch, at: NDArray[np.int64], known: HashTable) -> NDArray[np.bool_]:
-    """Whether each row has a clause in each language, (n, languages): so a foreign question after an
-    English preface is still seen. Only function words count that English rows do not use and that are no
-    single letter, which code and chat are full of."""
+    """Whether each row has a clause in each language, (n, languages).
+
+    So a foreign question after an English preface is still seen. Only function words count that English rows
+    do not use and that are no single letter, which code and chat are full of.
+    """
     width = len(LANGUAGES)
     found = np.zeros((len(batch), width), np.bool_)
     if not len(at):

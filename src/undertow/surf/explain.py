@@ -28,6 +28,10 @@ MIN_PROBED = 5
 """Scored probe samples below which a probe decides nothing: the pattern is too rare and waits for the end."""
 HELD = 0.75
 """Share of its proposed rate that a pattern must reach in its probe; else the search flattered it."""
+STANDS_IN = 0.7
+"""Share of a flattered pattern's violations that a better one must cover to be accepted in its place."""
+MAX_RARE = 12
+"""Patterns too rare for a probe after which only such are left."""
 MAX_PROPOSALS = 6
 """Proposals looked at for each finding that may be kept."""
 
@@ -131,8 +135,7 @@ async def explain(
         if pattern is None:
             break
         needed = await explanation.probe(pattern)
-        proposed = pattern.hits / pattern.n if needed.attributes == pattern.attributes else None
-        explanation.decide(needed, proposed)
+        explanation.decide(needed, pattern.hits / pattern.n)
     explanation.accept_rare()
     return explanation.hypotheses, explanation.probes
 
@@ -150,6 +153,8 @@ class _Explanation:
     explained: list[tuple[int, ...]] = field(default_factory=list)
     """Patterns of accepted hypotheses."""
     probed: dict[tuple[int, ...], Rate] = field(default_factory=dict)
+    needed: dict[tuple[int, ...], tuple[int, ...]] = field(default_factory=dict)
+    """What a probe left of a proposed pattern."""
     repeated: bool = False
     """The last proposal had been probed before."""
     banned: set[tuple[int, ...]] = field(default_factory=set)
@@ -160,7 +165,8 @@ class _Explanation:
     def done(self) -> bool:
         """Whether enough was accepted, or refuted."""
         refuted = len(self.banned) - len(self.rare)
-        return len(self.explained) >= self.config.max_findings or refuted > self.config.max_rejected
+        fruitless = refuted > self.config.max_rejected or len(self.rare) >= MAX_RARE
+        return fruitless or len(self.explained) >= self.config.max_findings
 
     def propose(self, lengths: NDArray[np.int64]) -> Pattern | None:
         """Return the best pattern of what is not explained yet."""
@@ -172,19 +178,21 @@ class _Explanation:
 
     async def probe(self, pattern: Pattern) -> Pattern:
         """Probe a pattern that is new, and return what is needed of it."""
-        self.repeated = pattern.attributes in self.probed
+        proposed = pattern.attributes
+        self.repeated = proposed in self.needed
         if self.repeated:
-            return pattern
+            return replace(pattern, attributes=self.needed[proposed])
         pattern, samples, measured = await _probe(
             pattern, self.explained, self.evidence, self.asker, self.config, len(self.probes)
         )
         self.probes += samples
         self.evidence.add(samples, self.explained)
         self.probed[pattern.attributes] = measured
+        self.needed |= dict.fromkeys((proposed, pattern.attributes), pattern.attributes)
         return pattern
 
-    def decide(self, pattern: Pattern, proposed: float | None) -> None:
-        """Accept, refute or put off a probed pattern that was ``proposed`` with that rate; a half with none.
+    def decide(self, pattern: Pattern, proposed: float) -> None:
+        """Accept, refute or put off a probed pattern; it, or its pair, was ``proposed`` with that rate.
 
         One that the search flattered is none of these: it is proposed again, the probe's samples beside it.
         """
@@ -195,8 +203,18 @@ class _Explanation:
         elif (measured.value or 0.0) < self.config.min_rate:
             self._tell(pattern, refuted=True)
             self.banned.add(pattern.attributes)
-        elif self.repeated or proposed is None or (measured.value or 0.0) >= HELD * proposed:
+        elif (measured.value or 0.0) >= HELD * proposed:
             self._accept(pattern)
+        elif self.repeated:
+            self._accept(self._best_probed(pattern))
+
+    def _best_probed(self, pattern: Pattern) -> Pattern:
+        """Of the patterns whose probes fell short, return the one that did best on the same violations."""
+        needed = STANDS_IN * self.evidence.unexplained(pattern)
+        known = [a for a in self.probed if a not in self.banned and a not in self.explained]
+        same = [a for a in known if self.evidence.unexplained(replace(pattern, attributes=a)) >= needed]
+        best = max([pattern.attributes, *same], key=lambda a: _lower(self.probed[a]))
+        return replace(pattern, attributes=best)
 
     def accept_rare(self) -> None:
         """Accept the rare patterns whose violations nothing else explains."""
@@ -287,6 +305,10 @@ def _hypothesis(
 
 def _rate(samples: Sequence[Sample]) -> Rate:
     return rate(sum(map(is_violation, samples)), len(scored(samples)))
+
+
+def _lower(measured: Rate) -> float:
+    return measured.interval.low if measured.interval else 0.0
 
 
 def _texts(generator: Generator, attributes: tuple[int, ...]) -> Texts:
