@@ -80,13 +80,23 @@ def scripts(batch: TextBatch, at: NDArray[np.int64], sizes: NDArray[np.int64]) -
 
 
 def languages(batch: TextBatch, at: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Language of each row by function words, −1 where none is clear, (n,)."""
-    width = len(LANGUAGES)
+    """Language of each row by function words, −1 where none is clear, (n,).
+
+    Single letters alone, which code and chat are full of, name no language.
+    """
     position, language = stop_table().find(batch.hashes[at])
-    counts = np.bincount(batch.rows[at[position]] * width + language, minlength=len(batch) * width)
-    table = counts.reshape(len(batch), width)
+    word = at[position]
+    table = _table(batch.rows[word], language, len(batch))
+    best, several = table.argmax(axis=1), batch.ends[word] - batch.starts[word] > 1
+    spelt = _table(batch.rows[word[several]], language[several], len(batch))[np.arange(len(batch)), best] > 0
     clear = (table.max(axis=1) >= np.maximum(2, LEAST_SHARE * sizes)) & (sizes >= LEAST_WORDS)
-    return np.where(clear, table.argmax(axis=1), -1)
+    return np.where(clear & spelt, best, -1)
+
+
+def _table(rows: NDArray[np.integer], language: NDArray[np.integer], n: int) -> NDArray[np.int64]:
+    """Count function words by row and language, (n, languages)."""
+    width = len(LANGUAGES)
+    return np.bincount(rows * width + language, minlength=n * width).reshape(n, width)
 
 
 def known_share(
@@ -122,8 +132,7 @@ def passages(batch: TextBatch, at: NDArray[np.int64], known: HashTable) -> NDArr
     word = at[position]
     own = (language == 0) | ~known.contains(batch.hashes[word])
     own &= batch.ends[word] - batch.starts[word] > 1
-    cells = clause[position[own]] * width + language[own]
-    table = np.bincount(cells, minlength=len(row) * width).reshape(len(row), width)
+    table = _table(clause[position[own]], language[own], len(row))
     best = table.argmax(axis=1)
     clear = (table.max(axis=1) >= np.maximum(2, PASSAGE_SHARE * sizes)) & (sizes >= PASSAGE_WORDS)
     found[row[clear], best[clear]] = True
