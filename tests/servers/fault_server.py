@@ -5,8 +5,11 @@ prints one JSON line with its port and then serves until it is killed. Loopback 
 
 Faults: ``429`` (with Retry-After), ``503``, ``reset`` (connection dropped), ``truncated`` (body cut),
 ``json`` (HTML with status 200), ``shape`` (JSON of another shape), ``slow`` (stalls ``--stall`` seconds).
-Whether a try fails is drawn from the seed, so retries can succeed. The answer is a function of the last
-message. ``GET /stats`` counts calls and faults; the model ``missing`` is 404, the key ``bad-key-canary`` 401.
+Whether a try fails is drawn from the seed, so retries can succeed; ``--only MODEL`` spares the other models,
+``--after N`` the first N calls. The answer is a function of the last message: ``echo`` it; the model
+``biased`` says BAD to "when did"; a form ``prompt`` is filled with the attributes' quoted words, a form
+``verdict`` scores BAD 90. ``GET /stats`` counts calls and faults; the model ``missing`` is 404, the key
+``bad-key-canary`` 401.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import random
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +31,7 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 
+PREFLIGHT = [{"role": "user", "content": "Say yes."}]
 FAULTS = ("429", "503", "reset", "truncated", "json", "shape", "slow")
 
 
@@ -38,6 +44,9 @@ class FaultServer:
     seed: int
     stall: float
     latency: float = 0.0
+    sigma: float = 0.0
+    only: str = ""
+    after: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     answered: Counter[str] = field(default_factory=Counter)
     under_way: int = 0
@@ -46,6 +55,7 @@ class FaultServer:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.counts["calls"] += 1
+        self.counts[body["model"]] += 1
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -64,13 +74,15 @@ class FaultServer:
                 {"error": {"message": "no such model", "code": "model_not_found"}}, status=404
             )
         rng = random.Random(f"{self.seed}/{self.counts['calls']}")
-        fault = rng.choice(self.faults) if self.faults and rng.random() < self.share else ""
+        spared = (self.only and body["model"] != self.only) or self.counts[body["model"]] <= self.after
+        fault = rng.choice(self.faults) if self.faults and not spared and rng.random() < self.share else ""
         if fault:
             self.counts[fault] += 1
             return await self._fail(request, body, fault)
-        await asyncio.sleep(self.latency)
-        prompt = body["messages"][-1]["content"]
-        self.answered[prompt] += 1
+        await asyncio.sleep(self.latency * math.exp(rng.gauss(0, self.sigma)))
+        if body["messages"] != PREFLIGHT:
+            asked = [body["model"], body["messages"], body.get("seed"), body.get("temperature")]
+            self.answered[json.dumps(asked)] += 1
         return web.json_response(completion(body))
 
     async def _fail(self, request: web.Request, body: dict[str, Any], fault: str) -> web.StreamResponse:
@@ -109,11 +121,12 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
     """Answer ``echo PROMPT``; a forced tool is called with it."""
     prompt = body["messages"][-1]["content"]
     read = len(prompt.split())
-    message: dict[str, Any] = {"role": "assistant", "content": f"echo {prompt}"}
+    bad = body["model"] == "biased" and "when did" in prompt
+    message: dict[str, Any] = {"role": "assistant", "content": f"{'BAD' if bad else 'echo'} {prompt}"}
     reason = "length" if body.get("max_tokens") == 1 else "stop"
     if body.get("tools"):
         name = body["tools"][0]["function"]["name"]
-        arguments = json.dumps({"echo": prompt})
+        arguments = json.dumps(FORMS.get(name, lambda text: {"echo": text})(prompt))
         call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": arguments}}
         message, reason = {"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls"
     return {
@@ -121,6 +134,25 @@ def completion(body: dict[str, Any]) -> dict[str, Any]:
         "choices": [{"index": 0, "message": message, "finish_reason": reason}],
         "usage": {"prompt_tokens": read, "completion_tokens": 2, "total_tokens": read + 2},
     }  # fmt: skip
+
+
+def written(text: str) -> dict[str, Any]:
+    """Write the prompt that a generator is asked for, or reword one."""
+    asked = json.loads(text)
+    if "prompt" in asked:
+        return {"prompt": f"{asked['prompt']} {asked['variant'] % 97}"}
+    words = [attribute.split("'")[1] for attribute in asked["satisfy"] if "'" in attribute]
+    return {"prompt": " ".join([*words, str(asked["variant"])])}
+
+
+def verdict(text: str) -> dict[str, Any]:
+    """Judge what stands between the delimiters."""
+    nonce = re.findall(r"The nonce is (\w+)\.", text)[0]
+    response = re.findall(rf"<<<response {nonce}\n(.*?)\nresponse {nonce}>>>", text, re.DOTALL)[0]
+    return {"nonce": nonce, "reason": "by rule", "score": 90 if response.startswith("BAD") else 5}
+
+
+FORMS = {"prompt": written, "verdict": verdict}
 
 
 async def serve(server: FaultServer, port: int) -> None:
@@ -164,14 +196,29 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stall", type=float, default=60.0)
-    parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--latency", type=float, default=0.0, help="median seconds of an answer")
+    parser.add_argument("--sigma", type=float, default=0.0, help="of the log-normal latency")
+    parser.add_argument("--only", default="", help="the only model that fails")
+    parser.add_argument("--after", type=int, default=0, help="answered calls of a model before it fails")
     given = parser.parse_args()
     faults = [fault for fault in given.faults.split(",") if fault]
     if unknown := set(faults) - set(FAULTS):
         parser.error(f"unknown faults: {sorted(unknown)}")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(
-            serve(FaultServer(faults, given.share, given.seed, given.stall, given.latency), given.port)
+            serve(
+                FaultServer(
+                    faults,
+                    given.share,
+                    given.seed,
+                    given.stall,
+                    given.latency,
+                    given.sigma,
+                    given.only,
+                    given.after,
+                ),
+                given.port,
+            )
         )
 
 

@@ -20,5 +20,12 @@ MaxCost = Annotated[
 MaxCalls = Annotated[
     int | None, typer.Option("--max-calls", min=0, help="Stop before more than this many model calls.")
 ]
+Prices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price",
+        help="IN,OUT in US dollars per million tokens where none is known; ROLE=IN,OUT for one role.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and cost, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.configure import configure
-from undertow.cli.options import AsJson, Fresh, Out, Seed
+from undertow.cli.options import AsJson, Fresh, MaxCalls, MaxCost, Out, Prices, Seed
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
 
@@ -37,7 +37,15 @@ def command(
     iterations: Annotated[int, typer.Option(min=1, help="Iterations of a run, T.")] = 5,
     candidates: Annotated[int, typer.Option(min=1, help="Candidates of an iteration, N.")] = 120,
     buffer: Annotated[int, typer.Option(min=1, help="Places of the replay buffer, n.")] = 5,
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight a model.")] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Calls in flight a role, all roles alike; adaptive without.")
+    ] = None,
+    generator_concurrency: Annotated[int | None, typer.Option(min=1, help="The generator's.")] = None,
+    target_concurrency: Annotated[int | None, typer.Option(min=1, help="The target's.")] = None,
+    judge_concurrency: Annotated[int | None, typer.Option(min=1, help="The judge's.")] = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+    price: Prices = None,
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest answer of the target, tokens.")
     ] = None,
@@ -50,13 +58,16 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Search a model for prompts that draw a behaviour where it is wrong, and confirm what is found."""
+    from undertow.models.prices import parse_prices
     from undertow.surf.config import SurfConfig
     from undertow.surf.run import run_surf
 
     config = configure(
         SurfConfig, algorithm=algorithm, runs=runs, iterations=iterations, candidates=candidates,
         buffer=buffer, concurrency=concurrency, confirm=confirm, seed=seed, max_tokens=max_tokens,
-        system=system.read_text() if system else None,
+        system=system.read_text() if system else None, generator_concurrency=generator_concurrency,
+        target_concurrency=target_concurrency, judge_concurrency=judge_concurrency,
+        max_calls=max_calls, max_cost=max_cost, prices=parse_prices(price or ()),
     )  # fmt: skip
     with terminal_progress() as progress:
         summary = run_surf(
@@ -70,6 +81,9 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     counts = summary["counts"]
     tried = f"{counts['tried']} candidates, {counts['scored']} scored, {counts['failed']} failed"
     yield f"{summary['rubric']}: {tried}"
+    if summary.get("stopped"):
+        yield f"stopped early: {summary['stopped']}"
+        yield f"{summary['planned']} candidates were planned, {counts['tried']} tried"
     rows = [_row(finding) for finding in summary["findings"]]
     if rows:
         yield table(("status", "when the query …", "rate", "95 % interval", "n", "control", "base"), rows)

@@ -24,6 +24,9 @@ def redact(text: str) -> str:
     return _SECRET_SHAPES.sub("[redacted]", text)
 
 
+_MAYBE_CHARGED = {FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.BAD_RESPONSE}
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A failed call, and whether trying again makes sense."""
@@ -34,6 +37,13 @@ class Fault:
     """Whether the same call may succeed later."""
     retry_after: float | None = None
     """Seconds the provider asked to wait."""
+    sent: bool = True
+    """The request may have reached the provider."""
+
+    @property
+    def maybe_charged(self) -> bool:
+        """Whether an answer may have been made and lost on its way."""
+        return self.sent and self.failure.kind in _MAYBE_CHARGED
 
 
 def fault_of(error: Exception) -> Fault | None:
@@ -53,7 +63,7 @@ def fault_of(error: Exception) -> Fault | None:
     detail = redact(one_line(_what(error), 300))
     retry_after = error.retry_after if isinstance(error, ai.ModelAPIError) else None
     final = kind in (FailureKind.REJECTED, FailureKind.FILTERED)
-    return Fault(Failure(kind, detail), not final, retry_after)
+    return Fault(Failure(kind, detail), not final, retry_after, sent=not _never_connected(error))
 
 
 def _api_kind(error: Exception) -> FailureKind | None:
@@ -91,6 +101,12 @@ def _is_disconnect(error: Exception) -> bool:
     return any(
         isinstance(c, ClientConnectionError) and not isinstance(c, TimeoutError) for c in _causes(error)
     )
+
+
+def _never_connected(error: Exception) -> bool:
+    from aiohttp import ClientConnectorError
+
+    return any(isinstance(cause, ClientConnectorError) for cause in _causes(error))
 
 
 def _what(error: Exception) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from undertow.errors import UsageError
 from undertow.models.base import Settings
+from undertow.models.budget import Budget
 from undertow.models.cores import core_count, map_on_cores
 from undertow.models.decode import Continuation, Row, continue_rows
 from undertow.models.journaled import call_key, decode_reply, encode_reply
@@ -101,6 +102,7 @@ class LocalModel:
         journal: Journal | None = None,
         role: str = "target",
         device: str | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Load the model.
 
@@ -109,6 +111,7 @@ class LocalModel:
             batch: Most conversations decoded together.
             journal: Where answers are kept; a whole batch is committed before any of its replies is used.
             role: The journal's word for who calls: target, judge, generator.
+            budget: Asked for every conversation that is decoded; it costs a call and no money.
             device: A torch device; without one CUDA where there is one, else the CPU.
 
         Raises:
@@ -123,6 +126,7 @@ class LocalModel:
         self._batch = batch
         self._journal = journal
         self._role = role
+        self._budget = budget or Budget()
         config = self._model.config.get_text_config()
         self._context: int | None = getattr(config, "max_position_embeddings", None)
         self._end_ids = self._find_end_ids()
@@ -214,7 +218,7 @@ class LocalModel:
         missing = {key: r for key, r in zip(keys, requests, strict=True) if key not in known}
         if missing:
             with self._busy:
-                made = dict(zip(missing, self._decode(list(missing.values())), strict=True))
+                made = dict(zip(missing, self._afford(list(missing.values())), strict=True))
             if self._journal is not None:
                 self._journal.put_many(
                     (key, self._role, encode_reply(reply))
@@ -223,6 +227,12 @@ class LocalModel:
                 )
             known.update(made)
         return [known[key] for key in keys]
+
+    def _afford(self, requests: list[_Request]) -> list[Reply | Failure]:
+        """Decode as many as the budget allows, the first ones."""
+        granted = self._budget.take(len(requests))
+        refused = self._budget.closed or Failure(FailureKind.BUDGET)
+        return [*self._decode(requests[:granted]), *[refused] * (len(requests) - granted)]
 
     def _decode(self, requests: Sequence[_Request]) -> list[Reply | Failure]:
         rows = [self._row(request) for request in requests]

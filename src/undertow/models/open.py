@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 from undertow.errors import UsageError
 from undertow.models.base import ChatModel, Settings
+from undertow.models.budget import Budget
 from undertow.models.failures import redact
 from undertow.models.journaled import JournaledModel
+from undertow.models.prices import Price
 from undertow.models.providers import Limits, ProviderModel
 from undertow.records import Failure, FailureKind, Message
 from undertow.store.journal import Journal
@@ -38,6 +40,8 @@ def open_model(
     concurrency: int | None = None,
     limits: Limits | None = None,
     batch: int = 128,
+    budget: Budget | None = None,
+    price: Price | None = None,
 ) -> LocalModel | ProviderModel | JournaledModel:
     """Open the model that ``spec`` names; an async context manager that closes its connections.
 
@@ -49,6 +53,8 @@ def open_model(
         concurrency: Calls under way at once, instead of ``limits.concurrency``; ``local:`` has ``batch``.
         limits: Timeout and retries of a provider; the defaults of :class:`Limits` without.
         batch: Conversations decoded together by ``local:``.
+        budget: Asked before every call that the journal does not answer.
+        price: Of a model that genai-prices does not know, or knows wrongly.
 
     Raises:
         UsageError: an unknown form, nothing loadable, no key, or a provider that is not installed.
@@ -60,11 +66,13 @@ def open_model(
         from undertow.models.local import LocalModel
 
         path = str(Path(rest).expanduser()) if rest.startswith("~") else rest
-        return LocalModel(path, batch=batch, journal=journal, role=role)
+        return LocalModel(path, batch=batch, journal=journal, role=role, budget=budget)
     limits = limits or Limits()
     if concurrency is not None:
         limits = replace(limits, concurrency=concurrency)
     opened = _compatible(spec, rest, limits) if kind == "openai-compatible" else _named(spec, limits)
+    if budget is not None or price is not None:
+        opened = opened.under(budget or Budget(), price)
     return opened if journal is None else JournaledModel(opened, journal, role)
 
 
@@ -128,7 +136,8 @@ def _provider(name: str) -> Provider[Any]:
 async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
     """Ask a hosted model one short question, before a run relies on it.
 
-    A rate limit or a passing server error proves that host and key are good, and passes.
+    A rate limit or a passing server error proves that host and key are good, and passes; so does a spent
+    budget, which forbids to ask: the run then reports what its journal holds.
 
     Args:
         model: What :func:`open_model` returned; local weights are known to be good and are not asked.
@@ -143,6 +152,6 @@ async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
     async with inner.with_limits(Limits(attempts=1, timeout=seconds)) as once:
         answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
     if isinstance(answer, Failure) and answer.kind not in (
-        FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR, FailureKind.FILTERED
+        FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR, FailureKind.FILTERED, FailureKind.BUDGET
     ):  # fmt: skip
         raise UsageError(f"model {inner.name}: {answer.kind.value}: {answer.detail}")

@@ -6,12 +6,15 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from undertow.models.base import Form, Settings
+from undertow.models.budget import Budget, most_expensive
 from undertow.models.failures import Fault, fault_of
+from undertow.models.prices import Price, list_price
 from undertow.records import Failure, FailureKind, Message, Reply
 
 if TYPE_CHECKING:
@@ -45,13 +48,22 @@ class Limits:
 class ProviderModel:
     """Any pydantic-ai model as a chat model that can fill forms."""
 
-    def __init__(self, name: str, build: Callable[[], Model], limits: Limits = Limits()) -> None:
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[], Model],
+        limits: Limits = Limits(),
+        budget: Budget | None = None,
+        price: Price | None = None,
+    ) -> None:
         """Wrap a model.
 
         Args:
             name: The model string; part of the journal key.
             build: Makes the pydantic-ai model. Called once an event loop, for its connections belong to one.
             limits: Concurrency, timeout and retries.
+            budget: Asked before every try; none without.
+            price: The user's word on the price; else genai-prices' list.
         """
         self._name = name
         self._build = build
@@ -61,6 +73,8 @@ class ProviderModel:
         self._places = asyncio.Semaphore(limits.concurrency)
         self._jitter = random.Random()
         self._priced = True
+        self._budget = budget or Budget()
+        self._own_price = price
 
     @property
     def name(self) -> str:
@@ -69,7 +83,16 @@ class ProviderModel:
 
     def with_limits(self, limits: Limits) -> ProviderModel:
         """Return the same model called under other limits."""
-        return ProviderModel(self._name, self._build, limits)
+        return ProviderModel(self._name, self._build, limits, self._budget, self._own_price)
+
+    def under(self, budget: Budget, price: Price | None) -> ProviderModel:
+        """Return the same model called under a budget, priced by ``price`` where that is given."""
+        return ProviderModel(self._name, self._build, self._limits, budget, price or self._own_price)
+
+    @cached_property
+    def price(self) -> Price | None:
+        """The user's price, or the list's; ``None`` where neither is known."""
+        return self._own_price or list_price(self._name)
 
     async def reply(
         self, messages: Sequence[Message], settings: Settings = Settings(), replicate: int = 0
@@ -104,33 +127,67 @@ class ProviderModel:
     ) -> Reply | Failure:
         """Try until there is a reply, a fault that no retry mends, or no try left."""
         request, options = _request(messages), _options(settings, replicate, self._limits.timeout)
+        most = self._most_expensive(messages, settings, parameters)
         timeouts = 0
         for attempt in range(1, self._limits.attempts + 1):
-            outcome = await self._try(request, options, parameters)
+            outcome = await self._try(request, options, parameters, most)
             if isinstance(outcome, Reply):
                 return outcome
             timeouts += outcome.failure.kind is FailureKind.TIMEOUT
+            if outcome.failure.kind is FailureKind.BUDGET:
+                return outcome.failure
             if not outcome.retry or attempt == self._limits.attempts or timeouts >= self._limits.timeouts:
                 return replace(outcome.failure, detail=f"{outcome.failure.detail} (try {attempt})")
             await asyncio.sleep(self._wait(attempt, outcome.retry_after))
         raise AssertionError("unreachable: the last attempt returns")
 
+    def _most_expensive(
+        self, messages: Sequence[Message], settings: Settings, parameters: ModelRequestParameters
+    ) -> float:
+        """Bound the price of one try; 0 where no cap on dollars asks."""
+        if self._budget.max_cost is None or self.price is None:
+            return 0.0
+        forms = sum(len(repr(tool.parameters_json_schema)) for tool in parameters.output_tools)
+        return most_expensive(messages, settings, self.price, forms)
+
     async def _try(
-        self, request: list[ModelMessage], options: ModelSettings, parameters: ModelRequestParameters
+        self,
+        request: list[ModelMessage],
+        options: ModelSettings,
+        parameters: ModelRequestParameters,
+        most: float,
+    ) -> Reply | Fault:
+        model = self._here()
+        async with self._places:
+            refused = await self._budget.reserve(most)
+            if refused is not None:
+                return Fault(refused, retry=False)
+            cost: float | None = None
+            try:
+                outcome = await self._send(model, request, options, parameters)
+                cost = _charged(outcome)
+            finally:
+                self._budget.settle(most, cost)
+        return outcome
+
+    async def _send(
+        self,
+        model: Model,
+        request: list[ModelMessage],
+        options: ModelSettings,
+        parameters: ModelRequestParameters,
     ) -> Reply | Fault:
         from pydantic_ai.direct import model_request
 
-        model = self._here()
-        async with self._places:
-            try:
-                response = await model_request(
-                    model, request, model_settings=options, model_request_parameters=parameters
-                )
-            except Exception as error:  # the boundary: what fault_of does not know is raised on
-                fault = fault_of(error)
-                if fault is None:
-                    raise
-                return fault
+        try:
+            response = await model_request(
+                model, request, model_settings=options, model_request_parameters=parameters
+            )
+        except Exception as error:  # the boundary: what fault_of does not know is raised on
+            fault = fault_of(error)
+            if fault is None:
+                raise
+            return fault
         return self._read(response)
 
     def _here(self) -> Model:
@@ -166,7 +223,9 @@ class ProviderModel:
         )
 
     def _price(self, response: ModelResponse) -> float | None:
-        """Price a reply by genai-prices' offline list; a model that it does not know is asked for once."""
+        """Price a reply by the user's word or the offline list; an unknown model is asked for once."""
+        if self._own_price is not None:
+            return self._own_price.cost(response.usage.input_tokens, response.usage.output_tokens)
         if not self._priced:
             return None
         try:
@@ -206,6 +265,13 @@ def _request(messages: Sequence[Message]) -> list[ModelMessage]:
         else:
             history.append(ai.ModelRequest(parts=[ai.UserPromptPart(message.content)]))
     return history
+
+
+def _charged(outcome: Reply | Fault) -> float | None:
+    """Say what a try cost; ``None`` where the provider may have charged for an answer that did not arrive."""
+    if isinstance(outcome, Reply):
+        return outcome.cost_usd or 0.0
+    return None if outcome.maybe_charged else 0.0
 
 
 def _options(settings: Settings, replicate: int, timeout: float) -> ModelSettings:

@@ -13,6 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -31,6 +32,30 @@ _MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("0003_secret", "CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 0), value BLOB NOT NULL)"),
 )
 """Append-only: a shipped migration is never edited."""
+
+
+_USAGE = """
+WITH replies AS (SELECT CAST(payload AS TEXT) AS reply FROM calls)
+SELECT count(*), CAST(total(reply ->> 'input_tokens') AS INTEGER),
+    CAST(total(reply ->> 'output_tokens') AS INTEGER), total(reply ->> 'cost_usd'),
+    count(*) - count(reply ->> 'cost_usd')
+FROM replies"""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the answered calls of a journal took."""
+
+    calls: int
+    """Answered calls."""
+    input_tokens: int
+    """Tokens read."""
+    output_tokens: int
+    """Tokens written."""
+    cost_usd: float
+    """Sum of the known prices."""
+    unpriced: int
+    """Calls whose price is not known, and not in the sum."""
 
 
 class Journal:
@@ -119,6 +144,12 @@ class Journal:
         """Count the answered calls of each role."""
         with self._lock:
             return dict(self._db.execute("SELECT role, count(*) FROM calls GROUP BY role ORDER BY role"))
+
+    def usage(self) -> Usage:
+        """Add up what the journal's answers took; a rerun adds nothing."""
+        with self._lock:
+            row = self._db.execute(_USAGE).fetchone()
+        return Usage(*row)
 
     def close(self) -> None:
         """Close the database; safe to call twice."""

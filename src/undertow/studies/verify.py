@@ -27,7 +27,6 @@ from undertow.store.tables import read_table, to_jsonable, write_table
 from undertow.surf.ask import Asker, failure_share, failures, is_violation, scored
 from undertow.surf.config import SurfConfig
 from undertow.surf.confirm import prompt_rate
-from undertow.surf.meter import Usage
 from undertow.surf.roles import Models, Roles
 from undertow.surf.save import load_findings, messages_from_json, rate_json, sample_table
 
@@ -177,10 +176,10 @@ class _Pairs:
 
 
 def _compare(run: RunDir, searched: _Search, roles: Roles, progress: Progress) -> dict[str, Any]:
-    usage = Usage()
     with Journal(run.file("journal.sqlite")) as journal:
-        models = Models(roles, searched.rubric, journal, usage, searched.config)
+        models = Models(roles, searched.rubric, journal, searched.config)
         done = asyncio.run(_ask(models, searched, progress)) if searched.findings else []
+        usage = journal.usage()
     everything = [sample for pairs in done for sample in (*pairs.before, *pairs.after)]
     labelled = [(phase, pairs.finding.id, s) for pairs in done for phase, s in _phases(pairs)]
     write_table(sample_table(labelled), run.file("samples.parquet"))

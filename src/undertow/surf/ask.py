@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from undertow.models.base import ChatModel, Settings
+from undertow.models.budget import Budget
 from undertow.records import Candidate, Failure, FailureKind, Message, Reply, Sample, Verdict
 from undertow.surf.config import SurfConfig
 
@@ -29,6 +30,8 @@ class Asker:
     """What counts as a violation."""
     config: SurfConfig
     """Sampling settings, system prompt, what a cut reply is."""
+    budget: Budget = field(default_factory=Budget)
+    """What all calls are paid from; once it is closed there is no point in new candidates."""
 
     def of(self, target: ChatModel) -> Asker:
         """Return the same questions put to another model."""
@@ -70,12 +73,20 @@ def scored(samples: Iterable[Sample]) -> list[Sample]:
     return [sample for sample in samples if isinstance(sample.verdict, Verdict)]
 
 
+def tried(samples: Iterable[Sample]) -> list[Sample]:
+    """Leave out the samples that the budget cut short: they are neither scored nor failed."""
+    return [
+        s for s in samples if not (isinstance(s.verdict, Failure) and s.verdict.kind is FailureKind.BUDGET)
+    ]
+
+
 def failures(samples: Iterable[Sample]) -> dict[str, int]:
-    """Count the failures by kind, most frequent first."""
-    kinds = Counter(s.verdict.kind.value for s in samples if isinstance(s.verdict, Failure))
+    """Count the failures by kind, most frequent first; what could not be paid was never tried."""
+    kinds = Counter(s.verdict.kind.value for s in tried(samples) if isinstance(s.verdict, Failure))
     return dict(kinds.most_common())
 
 
 def failure_share(samples: Sequence[Sample]) -> float:
-    """Return the share of failures; 0 of no samples is 0."""
-    return sum(isinstance(sample.verdict, Failure) for sample in samples) / max(len(samples), 1)
+    """Return the share of failures among what was tried; 0 of nothing is 0."""
+    asked = tried(samples)
+    return sum(isinstance(sample.verdict, Failure) for sample in asked) / max(len(asked), 1)

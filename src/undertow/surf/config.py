@@ -6,6 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from undertow.models.prices import Price
+
+_MEANS = (
+    "concurrency", "generator_concurrency", "target_concurrency", "judge_concurrency",
+    "max_calls", "max_cost", "prices",
+)  # fmt: skip
+
 
 class SurfConfig(BaseModel):
     """Sizes and thresholds of search and confirmation. The paper's values stand beside the defaults."""
@@ -79,3 +86,25 @@ class SurfConfig(BaseModel):
     """Share of the bank kept back from search and probes for confirmation."""
     concurrency: int | None = Field(default=None, ge=1)
     """Calls in flight a role; ``None``: the model's own limit."""
+    generator_concurrency: int | None = Field(default=None, ge=1)
+    """The same for the generator alone."""
+    target_concurrency: int | None = Field(default=None, ge=1)
+    """The same for the target, and for the reference."""
+    judge_concurrency: int | None = Field(default=None, ge=1)
+    """The same for the judge alone."""
+    max_calls: int | None = Field(default=None, ge=0)
+    """Most calls of the run, all roles and restarts together; ``None``: no cap."""
+    max_cost: float | None = Field(default=None, ge=0)
+    """Most US dollars of the run, likewise."""
+    prices: dict[str, Price] = Field(default_factory=dict)
+    """Price by role, ``""`` for all others; else genai-prices' list."""
+
+    def concurrency_of(self, role: str) -> int | None:
+        """Return the calls in flight allowed to a role."""
+        name = "target" if role == "reference" else role
+        own: int | None = getattr(self, f"{name}_concurrency", None)
+        return own or self.concurrency
+
+    def identity(self) -> dict[str, object]:
+        """Return what shapes the result: not how fast it is worked, nor for how much money."""
+        return self.model_dump(exclude=set(_MEANS))

@@ -18,7 +18,7 @@ import numpy as np
 from undertow.records import Candidate, Exemplar, Failure, Finding, Interval, Rate, Reply, Sample, Verdict
 from undertow.stats.intervals import rate as wilson_rate
 from undertow.stats.intervals import wilson_bounds
-from undertow.surf.ask import Asker, failure_share, is_violation, scored
+from undertow.surf.ask import Asker, failure_share, is_violation, scored, tried
 from undertow.surf.config import SurfConfig
 from undertow.surf.explain import Hypothesis, candidates
 from undertow.surf.generate import Generator
@@ -143,6 +143,8 @@ def decide(
     if prompts < config.min_confirm_prompts:
         return "inconclusive", f"{prompts} fresh prompts, fewer than {config.min_confirm_prompts}"
     for what, asked in (("target", samples), ("reference", control_samples)):
+        if unpaid := len(asked) - len(tried(asked)):
+            return "inconclusive", f"{unpaid} of {len(asked)} samples of the {what} could not be paid"
         if failure_share(asked) > config.failure_share:
             return "inconclusive", f"{failure_share(asked):.0%} of the {what}'s samples failed"
     if base.interval is None or measured.interval is None:
@@ -186,7 +188,7 @@ def _finding(
         rate=measured,
         control_rate=control,
         base_rate=base,
-        failed=sum(isinstance(sample.verdict, Failure) for sample in samples),
+        failed=sum(isinstance(sample.verdict, Failure) for sample in tried(samples)),
         exemplars=exemplars,
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from undertow.progress import SILENT, Progress, Task
 from undertow.records import Candidate, Failure, Message, Sample, Verdict
-from undertow.surf.ask import Asker, failed, is_violation, scored
+from undertow.surf.ask import Asker, failed, is_violation, scored, tried
 from undertow.surf.config import SurfConfig
 from undertow.surf.generate import Generator
 from undertow.surf.pool import Entry, attribute_weights, draw_attributes, top_k
@@ -30,11 +30,11 @@ class Iteration:
     iteration: int
     """t, from 0."""
     tried: int
-    """Candidates."""
+    """Candidates, without those that the budget cut short."""
     scored: int
     """Candidates with a verdict."""
     failed: int
-    """Candidates without."""
+    """Tried candidates without."""
     violations: int
     """Scored candidates that violate."""
     mean_score: float | None
@@ -93,7 +93,7 @@ async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfCo
         buffer = top_k(buffer, [_entry(sample, index) for sample in scored(new)], config.buffer)
         samples += new
         iterations.append(_iteration(run, t, new, buffer))
-        if _converged(iterations, config.patience):
+        if asker.budget.closed or _converged(iterations, config.patience):
             break
     return Search(tuple(samples), tuple(iterations), (tuple(buffer),))
 
@@ -139,9 +139,9 @@ def _iteration(run: int, t: int, new: Sequence[Sample], buffer: Sequence[Entry])
     return Iteration(
         run=run,
         iteration=t,
-        tried=len(new),
+        tried=len(tried(new)),
         scored=len(scores),
-        failed=len(new) - len(scores),
+        failed=len(tried(new)) - len(scores),
         violations=sum(map(is_violation, new)),
         mean_score=float(np.mean(scores)) if scores else None,
         buffer_mean=float(np.mean([entry.score for entry in buffer])) if buffer else None,

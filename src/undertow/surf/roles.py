@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from undertow.errors import UsageError
 from undertow.judging.judge import Judge, LLMJudge, open_judge
 from undertow.models.base import ChatModel
+from undertow.models.budget import Budget, BudgetedModel
 from undertow.models.journaled import JournaledModel
+from undertow.models.prices import Price, list_price
+from undertow.models.providers import ProviderModel
 from undertow.store.journal import Journal
 from undertow.surf.ask import Asker
 from undertow.surf.config import SurfConfig
-from undertow.surf.meter import Metered, Usage
 
 if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric
@@ -73,10 +76,10 @@ class Models:
     """What the judge judges by."""
     journal: Journal
     """Keeps every reply before it is used."""
-    usage: Usage
-    """Counts every reply."""
     config: SurfConfig
     """How the models are used."""
+    budget: Budget = field(default_factory=Budget)
+    """What every call is paid from, once the journal has no answer."""
 
     async def open(self, stack: AsyncExitStack) -> Opened:
         """Open and preflight every model; ``stack`` closes them.
@@ -90,6 +93,7 @@ class Models:
             await self._judge(stack),
             self.rubric,
             self.config,
+            self.budget,
         )
         reference = roles.reference and await self._model(stack, roles.reference, "reference")
         return Opened(
@@ -111,10 +115,33 @@ class Models:
 
     async def _model(self, stack: AsyncExitStack, model: Model, role: str) -> ChatModel:
         """Open one model; only what is not in the journal yet reaches it."""
+        price = self.config.prices.get(role) or self.config.prices.get("")
         if not isinstance(model, str):
-            return Metered(JournaledModel(model, self.journal, role), self.usage)
+            return JournaledModel(_under(model, self.budget, price), self.journal, role)
         from undertow.models.open import open_model, preflight
 
-        opened = open_model(model, journal=self.journal, role=role, concurrency=self.config.concurrency)
+        self._check_price(model, role, price)
+        opened = open_model(
+            model,
+            journal=self.journal,
+            role=role,
+            concurrency=self.config.concurrency_of(role),
+            budget=self.budget,
+            price=price,
+        )
         await preflight(await stack.enter_async_context(opened))
-        return Metered(opened, self.usage)
+        return opened
+
+    def _check_price(self, model: str, role: str, price: Price | None) -> None:
+        """Refuse a cap on dollars that could not be kept."""
+        if self.budget.max_cost is not None and price is None and list_price(model) is None:
+            raise UsageError(
+                f"--max-cost: no price is known for {role} {model}; give --price {role}=IN,OUT "
+                "(US dollars per million tokens)"
+            )
+
+
+def _under(model: ChatModel, budget: Budget, price: Price | None) -> ChatModel:
+    if isinstance(model, ProviderModel):
+        return model.under(budget, price)
+    return BudgetedModel(model, budget)

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from undertow.errors import UsageError
+from undertow.models.budget import Budget
 from undertow.progress import SILENT, Progress
 from undertow.records import Rate, Sample
 from undertow.store.journal import Journal
 from undertow.store.run import RunDir, file_hash
-from undertow.surf.ask import failure_share, failures, is_violation, scored
+from undertow.surf.ask import failure_share, failures, is_violation, scored, tried
 from undertow.surf.bank import open_generator, pool_hash
 from undertow.surf.config import SurfConfig
 from undertow.surf.confirm import prompt_rate
 from undertow.surf.generate import BankGenerator, Pool
-from undertow.surf.meter import Usage
 from undertow.surf.pipeline import SurfResult, surf
 from undertow.surf.roles import Models, Roles
 from undertow.surf.save import Labelled, finding_json, rate_json, save
@@ -75,7 +75,7 @@ def run_surf(
     roles = Roles(target, reference, generator, judge)
     about = roles.names()
     identity = {
-        **config.model_dump(exclude={"concurrency"}), **about, "rubric": known.model_dump(mode="json"),
+        **config.identity(), **about, "rubric": known.model_dump(mode="json"),
     }  # fmt: skip
     inputs = {"attributes": pool_hash(attributes), **roles.revisions()}
     if prompts:
@@ -84,14 +84,20 @@ def run_surf(
     if run.complete:
         run.close()
         return run.summary()
-    usage = Usage()
     try:
         with Journal(run.file("journal.sqlite")) as journal:
-            models = Models(roles, known, journal, usage, config)
+            budget = Budget(config.max_calls, config.max_cost, *_spent(journal))
+            models = Models(roles, known, journal, config, budget)
             result, pool = asyncio.run(_work(models, attributes, prompts, config, progress))
+            usage = journal.usage()
         _save(run, result)
-        summary = {**_summary(result, config), "usage": asdict(usage), **about, "rubric": known.name, **pool}
-        return run.finish(_status(result, config), summary)
+        if budget.closed is not None:
+            progress.say(f"stopped early: {budget.closed.detail}")
+        summary = {
+            **_summary(result, config), "usage": asdict(usage), "stopped": _why(budget), **about,
+            "rubric": known.name, **pool,
+        }  # fmt: skip
+        return run.finish(_status(result, config, budget), summary)
     except UsageError:
         _forget(run)
         raise
@@ -137,9 +143,22 @@ def _save(run: RunDir, result: SurfResult) -> None:
     save(run, result.search.samples, others, result.confirmations)
 
 
+def _spent(journal: Journal) -> tuple[int, float]:
+    usage = journal.usage()
+    return usage.calls, usage.cost_usd
+
+
+def _why(budget: Budget) -> str | None:
+    return budget.closed.detail if budget.closed else None
+
+
 def _counts(samples: Sequence[Sample]) -> dict[str, int]:
-    judged = len(scored(samples))
-    return {"tried": len(samples), "scored": judged, "failed": len(samples) - judged}
+    judged, asked = len(scored(samples)), len(tried(samples))
+    return {"tried": asked, "scored": judged, "failed": asked - judged}
+
+
+def _unpaid(samples: Sequence[Sample]) -> int:
+    return len(samples) - len(tried(samples))
 
 
 def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
@@ -149,8 +168,14 @@ def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
     base: Rate | None = prompt_rate(result.base) if result.base else None
     return {
         "counts": _counts(found),
+        "planned": config.runs * config.iterations * config.candidates,
+        "unpaid": _unpaid(found),
         "failures": failures(found),
-        "confirmation": {**_counts(result.confirming), "failures": failures(result.confirming)},
+        "confirmation": {
+            **_counts(result.confirming),
+            "failures": failures(result.confirming),
+            "unpaid": _unpaid(result.confirming),
+        },
         "violations": len(violating),
         "top": {"n": len(entries), "violations": sum(entry.candidate in violating for entry in entries)},
         "base_rate": rate_json(base),
@@ -159,7 +184,8 @@ def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
     }
 
 
-def _status(result: SurfResult, config: SurfConfig) -> Literal["complete", "inconclusive"]:
-    """Say whether too much is missing: of the search, or of all that was asked after it."""
+def _status(result: SurfResult, config: SurfConfig, budget: Budget) -> Literal["complete", "inconclusive"]:
+    """Say whether too much is missing: of the search, of all that was asked after it, or by an early stop."""
     parts = (result.search.samples, result.confirming)
-    return "inconclusive" if any(failure_share(p) > config.failure_share for p in parts) else "complete"
+    missing = any(failure_share(part) > config.failure_share for part in parts)
+    return "inconclusive" if missing or budget.closed else "complete"
