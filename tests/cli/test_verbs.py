@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from undertow.cli import main
+
+sys.path.append(str(Path(__file__).parents[1] / "servers"))
+import fault_server
 
 pytest.importorskip("torch", reason="indexing embeds with the local extra")
 
@@ -72,10 +77,25 @@ def test_trace_of_a_pair_names_the_planted_feature_and_all_its_rows(index, tmp_p
     assert pq.read_table(fixed / "data.parquet")["id"].to_pylist() == [f"r{i}" for i in range(40, 200)]
 
 
+def test_a_matrix_has_a_page_and_a_hole_is_said(index, tmp_path, capsys):
+    with fault_server.running() as url:
+        pass
+    with fault_server.running() as alive:
+        models = [f"openai-compatible:{u}/v1#echo" for u in (alive, url)]
+        argv = ["study", "matrix", "--target", models[0], "--target", models[1], "--rubric", "code"]
+        argv += ["--attributes", str(index), "--out", str(tmp_path / "m"), "--runs", "1", "--iterations", "1"]
+        assert main([*argv, "--candidates", "20", "--json"]) == 3
+    summary = json.loads(capsys.readouterr().out)
+    assert [cell["status"] for cell in summary["cells"]] == ["complete", "missing"]
+    assert (summary["cells"][0]["top"]["hits"], summary["cells"][0]["top"]["n"]) == (0, 5)
+    assert "missing" in (tmp_path / "m/report.html").read_text()
+    assert main([*argv[:2], "--rubric", "code", *argv[8:]]) == 2
+
+
 def test_help_lists_every_verb(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("demo", "index", "query", "surf", "trace", "fix", "train", "verify", "report"):
+    for verb in ("demo", "index", "query", "surf", "trace", "fix", "train", "verify", "study", "report"):
         assert re.search(rf"^  {verb} ", shown, re.MULTILINE)
 
 

@@ -14,7 +14,7 @@ from undertow.models.local import LocalModel
 from undertow.records import Failure, FailureKind, Message, Reply
 from undertow.store.journal import Journal
 
-from .conftest import WORDS, save_tiny_model
+from .tiny_model import WORDS, save_tiny_model
 
 SHORT = Settings(temperature=1.0, max_tokens=20, seed=3)
 

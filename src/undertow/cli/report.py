@@ -12,7 +12,7 @@ from undertow.cli.output import emit
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run directory of a demo, a search or a trace.")],
+    run: Annotated[Path, typer.Argument(help="Run directory of a demo, a matrix, a search or a trace.")],
     as_json: AsJson = False,
 ) -> None:
     """Write RUN/report.html: one file, no script, nothing loaded from elsewhere."""

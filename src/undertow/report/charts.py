@@ -14,6 +14,7 @@ from typing import Any
 from undertow.records import Interval
 from undertow.report.contexts import Chart, Measure, MeasureRole
 from undertow.report.svg import sanitised
+from undertow.report.words import percent
 from undertow.text import safe_text
 
 INK, MUTED, GRID = "#1d1d1b", "#6f6b64", "#e3dfd6"
@@ -50,6 +51,43 @@ class IterationScore:
     """Highest score so far, in [0, 100]."""
     scored: int
     """Candidates with a score."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeatCell:
+    """One place of a heat-map."""
+
+    row: str
+    """Label of its row."""
+    column: str
+    """Label of its column."""
+    value: float | None
+    """In [0, 1]; ``None`` where there is no number, which is drawn as no colour, never as 0."""
+    absent: str = "missing"
+    """The word that stands for the number: ``missing`` is hatched, any other is an empty frame."""
+
+
+def heat_chart(cells: Sequence[HeatCell], title: str, caption: str) -> Chart | None:
+    """Draw proportions as a table of shades with their numbers; rows and columns in order of appearance."""
+    if not cells:
+        return None
+    rows, columns = (
+        list(dict.fromkeys(names)) for names in zip(*((c.row, c.column) for c in cells), strict=True)
+    )
+    values = [
+        {
+            "row": _numbered(rows, cell.row), "column": _numbered(columns, cell.column), "value": cell.value,
+            "label": cell.absent if cell.value is None else percent(cell.value),
+            "hatched": cell.value is None and cell.absent == "missing",
+        }
+        for cell in cells
+    ]  # fmt: skip
+    return _twice(lambda width: _heat(values, width), title, caption)
+
+
+def _numbered(names: Sequence[str], name: str) -> str:
+    """Number a label, so that two names that are cut alike stay two."""
+    return f"{names.index(name) + 1}. {short(name)}"
 
 
 def rates_chart(rows: Sequence[tuple[str, Sequence[Measure]]], names: dict[MeasureRole, str]) -> Chart | None:
@@ -221,6 +259,53 @@ def _scores(values: list[dict[str, Any]], threshold: float | None, width: int) -
         rule = alt.Chart(_data([{"threshold": threshold}]))
         layers.append(rule.mark_rule(strokeDash=[4, 3], color=MUTED).encode(y="threshold:Q"))
     return alt.layer(*layers).properties(width=width - 60, height=200)
+
+
+def _heat(values: list[dict[str, Any]], width: int) -> Any:
+    import altair as alt
+
+    rows, columns = (list(dict.fromkeys(value[key] for value in values)) for key in ("row", "column"))
+    room, height = _label_room(rows, width), 34
+    wide = min(120, (width - room - 30) // len(columns))
+    angle = 0 if all(8 * len(name) < wide for name in columns) else -40
+    across = alt.Axis(
+        orient="top", labelAngle=angle, labelLimit=130, grid=False, ticks=False, domain=False, labelColor=INK
+    )
+    down = alt.Axis(
+        labelAlign="left", labelPadding=room, minExtent=room, labelLimit=room - 8, grid=False, ticks=False,
+        domain=False, labelColor=INK, labelFontSize=12,
+    )  # fmt: skip
+    base = alt.Chart(_data(values)).encode(
+        x=alt.X("column:N", sort=columns, title=None, axis=across),
+        y=alt.Y("row:N", sort=rows, title=None, axis=down),
+    )
+    shade = alt.Opacity("value:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.04, 0.8]))
+    hatch = _hatching(wide - 2, height - 2)
+    layers = [
+        base.mark_rect(stroke=GRID, fillOpacity=0),
+        base.transform_filter("isValid(datum.value)")
+        .mark_rect(color=COLOURS["shortcut"])
+        .encode(opacity=shade),
+        base.transform_filter("datum.hatched").mark_point(
+            shape=hatch, size=4, stroke=MUTED, strokeWidth=1, opacity=0.55
+        ),
+    ]
+    fits = [value for value in values if 6.4 * len(value["label"]) <= wide]
+    words = alt.Chart(_data(fits)).encode(x=base.encoding.x, y=base.encoding.y, text="label:N")
+    layers.append(words.mark_text(fontSize=12 if wide >= 56 else 10, color=INK))
+    return alt.layer(*layers).properties(width=wide * len(columns), height=height * len(rows))
+
+
+def _hatching(width: float, height: float) -> str:
+    """Draw slanted lines over a box around the origin, as a point's path; at size 4 a unit is a pixel."""
+    lines = []
+    step, across = 7, width / 2 + height / 2
+    for k in range(int(2 * across / step) + 1):
+        c = -across + k * step
+        left, right = max(-width / 2, c - height / 2), min(width / 2, c + height / 2)
+        if left < right:
+            lines.append(f"M{left:.1f},{c - left:.1f}L{right:.1f},{c - right:.1f}")
+    return "".join(lines)
 
 
 def _data(values: list[dict[str, Any]]) -> Any:

@@ -9,7 +9,7 @@ from typing import Literal
 from undertow.errors import UsageError
 from undertow.report.reading import Fields, fields, read_json, records, text
 
-Kind = Literal["demo", "surf", "trace"]
+Kind = Literal["demo", "matrix", "surf", "trace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ def open_run(path: Path) -> Run:
     """Read a run directory.
 
     Raises:
-        UsageError: it is no directory, or none of a demo, a search or a trace.
+        UsageError: it is no directory, or none of a demo, a matrix, a search or a trace.
     """
     if not path.is_dir():
-        message = f"{path}: no such run directory; give the --out of a demo, surf or trace run"
+        message = f"{path}: no such run directory; give the --out of a demo, matrix, surf or trace run"
         raise UsageError(message)
     manifest = fields(read_json(path / "manifest.json")) or fields(read_json(path / "config.json"))
     summary = fields(read_json(path / "summary.json"))
@@ -71,6 +71,7 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
     verb = text(manifest, "verb")
     signs: tuple[tuple[Kind, bool], ...] = (
         ("demo", "shortcuts" in summary),
+        ("matrix", "cells" in summary),
         ("trace", (path / "attribution.json").is_file()),
         ("surf", (path / "findings.json").is_file()),
     )
@@ -78,7 +79,7 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
         if verb == kind or (not verb and is_there):
             return kind
     what = f"a {verb} run" if verb else "no run directory"
-    message = f"{path}: {what}, and a report needs a demo, surf or trace run; give the --out of one"
+    message = f"{path}: {what}, and a report needs a demo, matrix, surf or trace run; give the --out of one"
     raise UsageError(message)
 
 

@@ -163,8 +163,8 @@ def _unpaid(samples: Sequence[Sample]) -> int:
 
 def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
     found = result.search.samples
-    entries = [entry for buffer in result.search.buffers for entry in buffer]
-    violating = {sample.candidate.id for sample in found if is_violation(sample)}
+    places = [entry.candidate for buffer in result.search.buffers for entry in buffer]
+    by_id = {sample.candidate.id: sample for sample in found}
     base: Rate | None = prompt_rate(result.base) if result.base else None
     return {
         "counts": _counts(found),
@@ -176,8 +176,8 @@ def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
             "failures": failures(result.confirming),
             "unpaid": _unpaid(result.confirming),
         },
-        "violations": len(violating),
-        "top": {"n": len(entries), "violations": sum(entry.candidate in violating for entry in entries)},
+        "violations": sum(map(is_violation, found)),
+        "top": rate_json(prompt_rate([by_id[candidate] for candidate in places])),
         "base_rate": rate_json(base),
         "findings": [finding_json(confirmation) for confirmation in result.confirmations],
         "iterations": [asdict(iteration) for iteration in result.search.iterations],
