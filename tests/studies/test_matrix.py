@@ -120,6 +120,21 @@ def test_a_model_whose_answers_are_all_cut_is_a_hole_with_its_counts(tmp_path: P
     assert "80 of 80 calls of the search failed" in cell["reason"]
 
 
+def test_a_cap_holds_for_all_cells_together(tmp_path: Path):
+    capped = CONFIG.model_copy(update={"max_calls": 250, "confirm": False})
+    enough = CONFIG.model_copy(update={"max_calls": 500, "confirm": False})
+    with fault_server.running() as url:
+        models = [f"openai-compatible:{url}/v1#{name}" for name in "abcd"]
+        summary = run_matrix(models, [KITE], WordPool(), tmp_path / "m", capped)
+        assert 200 <= calls(url) <= 250 + 4
+        states = [cell["status"] for cell in summary["cells"]]
+        assert states[:2] == ["complete"] * 2
+        assert states[3] == "missing"
+        assert "--max-calls" in summary["missing"][-1]["reason"]
+        whole = run_matrix(models, [KITE], WordPool(), tmp_path / "m", enough)
+    assert whole["status"] == "complete"
+
+
 def test_bad_input_is_one_line_and_the_folder_stays_free(tmp_path: Path):
     with fault_server.running() as url:
         good = f"openai-compatible:{url}/v1#m"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.configure import configure
-from undertow.cli.options import AsJson, Fresh, Out, Seed
+from undertow.cli.options import AsJson, Fresh, MaxCalls, MaxCost, Out, Prices, Seed
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
 
@@ -36,6 +36,9 @@ def command(
     candidates: Annotated[int, typer.Option(min=1, help="Candidates of an iteration, N.")] = 120,
     buffer: Annotated[int, typer.Option(min=1, help="Places of the replay buffer, n.")] = 5,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight a model.")] = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+    price: Prices = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer of a target, tokens.")] = None,
     system: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt before every candidate.")
@@ -46,6 +49,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Search every model for every behaviour; a table, a heat-map, and a run directory a cell."""
+    from undertow.models.prices import parse_prices
     from undertow.report.build import write_report
     from undertow.studies.matrix import run_matrix
     from undertow.surf.config import SurfConfig
@@ -53,7 +57,8 @@ def command(
     config = configure(
         SurfConfig, algorithm=algorithm, runs=runs, iterations=iterations, candidates=candidates,
         buffer=buffer, concurrency=concurrency, confirm=confirm, seed=seed, max_tokens=max_tokens,
-        system=system.read_text() if system else None,
+        system=system.read_text() if system else None, max_calls=max_calls, max_cost=max_cost,
+        prices=parse_prices(price or ()),
     )  # fmt: skip
     with terminal_progress() as progress:
         summary = run_matrix(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from undertow.errors import UndertowError, UsageError
 from undertow.progress import SILENT, Progress
+from undertow.store.journal import Journal
 from undertow.store.run import RunDir, file_hash
 from undertow.store.tables import write_table
 from undertow.surf.bank import pool_hash
@@ -72,7 +73,8 @@ def run_matrix(
         rubrics: Behaviours, its columns.
         attributes: As for :func:`undertow.surf.run.run_surf`, as are the others.
         out: Run directory of the study.
-        config: Sizes and thresholds of each search (paper: 15 runs × a buffer of 5 are 75 top outputs).
+        config: Sizes and thresholds of each search (paper: 15 runs × a buffer of 5 are 75 top outputs); its
+            caps of calls and cost hold for all cells together.
         reference: Model of the null control in every cell.
         generator: ``local`` or a model.
         judge: ``checks`` or a model.
@@ -111,8 +113,9 @@ def run_matrix(
         with progress.task("matrix", len(pairs)) as task:
             for target, name, rubric in pairs:
                 progress.say(f"{name} × {rubric.name}")
+                where = run.path / _folder(name, rubric)
                 outcome = _searched(
-                    target, rubric, attributes, run.path / _folder(name, rubric), config, reference=reference,
+                    target, rubric, attributes, where, _capped(config, run, where), reference=reference,
                     generator=generator, judge=judge, prompts=prompts, progress=progress,
                 )  # fmt: skip
                 outcomes.append(outcome)
@@ -133,6 +136,21 @@ def _searched(*of: Any, **how: Any) -> dict[str, Any] | UndertowError:
         return run_surf(*of, **how)
     except UndertowError as error:
         return error
+
+
+def _capped(config: SurfConfig, run: RunDir, where: Path) -> SurfConfig:
+    """Leave to one cell what the others, of this process or an earlier one, have not spent of the caps."""
+    calls, cost = 0, 0.0
+    for file in run.path.glob("cells/*/*/journal.sqlite"):
+        if file.parent != where:
+            with Journal(file) as journal:
+                spent = journal.usage()
+            calls, cost = calls + spent.calls, cost + spent.cost_usd
+    left = {
+        "max_calls": None if config.max_calls is None else max(0, config.max_calls - calls),
+        "max_cost": None if config.max_cost is None else max(0.0, config.max_cost - cost),
+    }
+    return config.model_copy(update=left)
 
 
 def _was_run(outcome: object) -> bool:
@@ -164,7 +182,7 @@ def _identity(
 ) -> dict[str, object]:
     others = {role: name for role, name in roles[0].names().items() if role != "target"}
     return {
-        **config.model_dump(exclude={"concurrency"}),
+        **config.identity(),
         **others,
         "targets": list(names),
         "rubrics": [rubric.model_dump(mode="json") for rubric in rubrics],
@@ -207,7 +225,8 @@ def _cell(model: str, rubric: Rubric, outcome: dict[str, Any] | UndertowError) -
 def _why_missing(summary: dict[str, Any]) -> str:
     parts = {"of the search": summary["counts"], "of the confirmation": summary["confirmation"]}
     lost = [f"{c['failed']} of {c['tried']} calls {what} failed" for what, c in parts.items() if c["failed"]]
-    return f"{summary['status']}: {'; '.join(lost) or 'nothing was scored'}"
+    stopped = [summary["stopped"]] if summary.get("stopped") else []
+    return f"{summary['status']}: {'; '.join(stopped + lost) or 'nothing was scored'}"
 
 
 def _confirmed(findings: Sequence[dict[str, Any]]) -> dict[str, Any]:
