@@ -29,3 +29,16 @@ Prices = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print calls, tokens and cost, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+System = Annotated[
+    Path | None,
+    typer.Option("--system", exists=True, dir_okay=False, help="File: system prompt of every candidate."),
+]
+Context = Annotated[
+    Path | None,
+    typer.Option(
+        "--context",
+        exists=True,
+        dir_okay=False,
+        help="File before every candidate: .json or .jsonl turns of role and content, else text.",
+    ),
+]

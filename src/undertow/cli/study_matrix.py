@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.configure import configure
-from undertow.cli.options import AsJson, Fresh, MaxCalls, MaxCost, Out, Prices, Seed
+from undertow.cli.options import AsJson, Context, Fresh, MaxCalls, MaxCost, Out, Prices, Seed, System
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
 
@@ -40,9 +40,8 @@ def command(
     max_cost: MaxCost = None,
     price: Prices = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer of a target, tokens.")] = None,
-    system: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt before every candidate.")
-    ] = None,
+    system: System = None,
+    context: Context = None,
     confirm: Annotated[bool, typer.Option(help="Confirm findings on fresh prompts.")] = True,
     seed: Seed = 0,
     fresh: Fresh = False,
@@ -53,12 +52,14 @@ def command(
     from undertow.report.build import write_report
     from undertow.studies.matrix import run_matrix
     from undertow.surf.config import SurfConfig
+    from undertow.surf.context import read_context, read_text
 
     config = configure(
         SurfConfig, algorithm=algorithm, runs=runs, iterations=iterations, candidates=candidates,
         buffer=buffer, concurrency=concurrency, confirm=confirm, seed=seed, max_tokens=max_tokens,
-        system=system.read_text() if system else None, max_calls=max_calls, max_cost=max_cost,
+        system=read_text(system) if system else None, max_calls=max_calls, max_cost=max_cost,
         prices=parse_prices(price or ()),
+        **read_context(context),
     )  # fmt: skip
     with terminal_progress() as progress:
         summary = run_matrix(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.configure import configure
-from undertow.cli.options import AsJson, Fresh, MaxCalls, MaxCost, Out, Prices, Seed
+from undertow.cli.options import AsJson, Context, Fresh, MaxCalls, MaxCost, Out, Prices, Seed, System
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
 
@@ -49,9 +49,8 @@ def command(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest answer of the target, tokens.")
     ] = None,
-    system: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="System prompt before every candidate.")
-    ] = None,
+    system: System = None,
+    context: Context = None,
     confirm: Annotated[bool, typer.Option(help="Confirm findings on fresh prompts.")] = True,
     seed: Seed = 0,
     fresh: Fresh = False,
@@ -60,14 +59,16 @@ def command(
     """Search a model for prompts that draw a behaviour where it is wrong, and confirm what is found."""
     from undertow.models.prices import parse_prices
     from undertow.surf.config import SurfConfig
+    from undertow.surf.context import read_context, read_text
     from undertow.surf.run import run_surf
 
     config = configure(
         SurfConfig, algorithm=algorithm, runs=runs, iterations=iterations, candidates=candidates,
         buffer=buffer, concurrency=concurrency, confirm=confirm, seed=seed, max_tokens=max_tokens,
-        system=system.read_text() if system else None, generator_concurrency=generator_concurrency,
+        system=read_text(system) if system else None, generator_concurrency=generator_concurrency,
         target_concurrency=target_concurrency, judge_concurrency=judge_concurrency,
         max_calls=max_calls, max_cost=max_cost, prices=parse_prices(price or ()),
+        **read_context(context),
     )  # fmt: skip
     with terminal_progress() as progress:
         summary = run_surf(

@@ -8,7 +8,7 @@ from undertow.report import facts, words
 from undertow.report.cards import Material, build_cards, rate_of, with_rows
 from undertow.report.charts import rates_chart, score_chart
 from undertow.report.contexts import Cell, Chart, Fact, Measure, MeasureRole, Page, Table
-from undertow.report.reading import Fields, fields, number, text
+from undertow.report.reading import Fields, fields, number, records, text
 from undertow.report.runs import Run
 from undertow.report.scores import iteration_scores
 
@@ -92,7 +92,22 @@ def _audited(run: Run, found: Sequence[Fields]) -> Fact:
     rubric = text(run.summary, "rubric") or text(run.config, "rubric") or next(
         (text(f, "rubric") for f in found), ""
     )  # fmt: skip
-    return Fact("What was audited", _target(run), (f"rubric {rubric}",) if rubric else ())
+    told = (f"rubric {rubric}" if rubric else "", *_around(run.config))
+    return Fact("What was audited", _target(run), tuple(line for line in told if line))
+
+
+def _around(config: Fields) -> tuple[str, ...]:
+    """Say what every candidate was put under or after; the texts themselves are in the provenance."""
+    turns = len(records(config.get("context")))
+    return (
+        f"system prompt of {words.counted(len(text(config, 'system')), 'character')}"
+        if text(config, "system")
+        else "",
+        f"after {words.counted(turns, 'turn')} of context" if turns else "",
+        f"after a text of {words.counted(len(text(config, 'preface')), 'character')}"
+        if text(config, "preface")
+        else "",
+    )
 
 
 def _floor(run: Run, found: Sequence[Fields]) -> Fact:

@@ -12,6 +12,7 @@ from undertow.models.base import ChatModel, Settings
 from undertow.models.budget import Budget
 from undertow.records import Candidate, Failure, FailureKind, Message, Reply, Sample, Verdict
 from undertow.surf.config import SurfConfig
+from undertow.surf.context import framed
 
 if TYPE_CHECKING:
     from undertow.judging.judge import Judge
@@ -29,7 +30,7 @@ class Asker:
     rubric: Rubric
     """What counts as a violation."""
     config: SurfConfig
-    """Sampling settings, system prompt, what a cut reply is."""
+    """Sampling settings, what stands around a candidate, what a cut reply is."""
     budget: Budget = field(default_factory=Budget)
     """What all calls are paid from; once it is closed there is no point in new candidates."""
 
@@ -49,9 +50,8 @@ class Asker:
         return Sample(candidate, reply, verdict, replicate)
 
     async def _reply(self, messages: Sequence[Message], replicate: int) -> Reply | Failure:
-        system = (Message("system", self.config.system),) if self.config.system else ()
         settings = Settings(self.config.temperature, self.config.max_tokens, self.config.seed)
-        return await self.target.reply((*system, *messages), settings, replicate)
+        return await self.target.reply(framed(messages, self.config), settings, replicate)
 
     async def ask_all(self, candidates: Sequence[Candidate], replicates: int = 1) -> list[Sample]:
         """Ask every candidate ``replicates`` times, all at once; in candidate order, replicates together."""

@@ -14,6 +14,17 @@ _MEANS = (
 )  # fmt: skip
 
 
+class Turn(BaseModel):
+    """One earlier turn of the conversation that every candidate goes on with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["user", "assistant"]
+    """Who speaks."""
+    content: str
+    """What is said."""
+
+
 class SurfConfig(BaseModel):
     """Sizes and thresholds of search and confirmation. The paper's values stand beside the defaults."""
 
@@ -45,7 +56,11 @@ class SurfConfig(BaseModel):
     truncated: Literal["fail", "judge"] = "fail"
     """What a reply cut by ``max_tokens`` is: a failure, or judged as it stands."""
     system: str = ""
-    """System prompt before every candidate (paper App. C); empty for none."""
+    """System prompt before every candidate (paper App. C.2); empty for none."""
+    context: tuple[Turn, ...] = ()
+    """Turns before every candidate, user and assistant in turn (paper App. C.1)."""
+    preface: str = ""
+    """Text before the first words of every candidate; empty for none."""
 
     confirm: bool = True
     """Confirm on fresh prompts; without it no finding is reported."""
