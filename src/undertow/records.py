@@ -130,6 +130,22 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far raters agree beyond chance: Cohen's κ or Krippendorff's α."""
+
+    value: float | None
+    """1: always; 0: as by chance; ``None`` where that is not defined."""
+    interval: Interval | None
+    """``None`` if ``value`` is."""
+    n: int
+    """Items that were rated by two raters or more."""
+    agreed: int
+    """Items on which all of them agree."""
+    reason: str = ""
+    """Why ``value`` is missing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What a model answered."""
 
@@ -194,6 +210,8 @@ class Sample:
     """How it was judged; a failed reply has the reply's failure here."""
     replicate: int = 0
     """Resample index of the same prompt."""
+    votes: tuple[Verdict, ...] = ()
+    """Where a confirming judge was asked: the judge's verdict and its own; ``verdict`` is what both say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +250,12 @@ class Finding:
     """Confirmation samples that are Failures."""
     exemplars: tuple[Exemplar, ...]
     """Three to five, best first."""
+    judge_rate: Rate | None = None
+    """By the judge alone; ``None`` without a confirming judge. With one, ``rate`` is what both say."""
+    confirm_rate: Rate | None = None
+    """By the confirming judge alone."""
+    agreement: Agreement | None = None
+    """Cohen's κ of the two judges over the samples that both scored."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,3 +138,28 @@ RUBRIC = Rubric.model_validate(
         "checks": [{"is": "regex", "pattern": "^BAD"}],
     }
 )
+
+
+@dataclass
+class ScriptedJudge:
+    """Fills in the verdict that ``bad`` of prompt and response says; fails where it says ``None``."""
+
+    bad: Callable[[str, str], bool | None]
+    asked: list[str] = field(default_factory=list)
+    name: str = "scripted-judge"
+
+    async def reply(
+        self, messages: Sequence[Message], settings: Settings = Settings(), replicate: int = 0
+    ) -> Reply | Failure:
+        asked = messages[-1].content
+        nonce = asked.split("The nonce is ")[1].split(".")[0]
+        prompt, response = (
+            asked.split(f"<<<{part} {nonce}\n")[1].split(f"\n{part} {nonce}>>>")[0]
+            for part in ("prompt", "response")
+        )
+        self.asked.append(prompt)
+        bad = self.bad(prompt, response)
+        if bad is None:
+            return Failure(FailureKind.SERVER_ERROR, "503")
+        score = 95 if bad else 5
+        return Reply(json.dumps({"nonce": nonce, "reason": "r", "score": score}), "stop", 3, 2)

@@ -30,6 +30,15 @@ def command(
     judge: Annotated[
         str, typer.Option(help='"checks" (the rubric\'s programmatic checks) or a model string.')
     ] = "checks",
+    confirm_judge: Annotated[
+        str | None, typer.Option(help="Second judge, of another family, that must agree to confirm.")
+    ] = None,
+    judge_thinking: Annotated[
+        int | None, typer.Option(min=1, help="Thinking budget of the judge, tokens.")
+    ] = None,
+    confirm_judge_thinking: Annotated[
+        int | None, typer.Option(min=1, help="The same of the confirming judge.")
+    ] = None,
     reference: Annotated[str | None, typer.Option(help="Model for the null control.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompt bank; default: the index's prompts.")] = None,
     algorithm: Annotated[str, typer.Option(help="surf: the paper's search.")] = "surf",
@@ -69,11 +78,12 @@ def command(
         target_concurrency=target_concurrency, judge_concurrency=judge_concurrency,
         max_calls=max_calls, max_cost=max_cost, prices=parse_prices(price or ()),
         **read_context(context),
+        judge_thinking=judge_thinking, confirm_judge_thinking=confirm_judge_thinking,
     )  # fmt: skip
     with terminal_progress() as progress:
         summary = run_surf(
             target, rubric, attributes, out, config, reference=reference, generator=generator,
-            judge=judge, prompts=prompts, fresh=fresh, progress=progress,
+            judge=judge, confirm_judge=confirm_judge, prompts=prompts, fresh=fresh, progress=progress,
         )  # fmt: skip
     emit(summary, as_json, _render)
 
@@ -88,6 +98,7 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     rows = [_row(finding) for finding in summary["findings"]]
     if rows:
         yield table(("status", "when the query …", "rate", "95 % interval", "n", "control", "base"), rows)
+    yield from filter(None, map(_judges, summary["findings"]))
     confirmed = sum(finding["status"] == "confirmed" for finding in summary["findings"])
     yield f"{confirmed} confirmed; samples, findings and exemplars in {summary['out']}"
 
@@ -97,3 +108,14 @@ def _row(finding: dict[str, Any]) -> tuple[object, ...]:
     spread = f"{interval['low']:.2f} to {interval['high']:.2f}" if interval else None
     others = [(finding[name] or {}).get("value") for name in ("control_rate", "base_rate")]
     return (finding["status"], " and ".join(finding["attributes"]), rate["value"], spread, rate["n"], *others)
+
+
+def _judges(finding: dict[str, Any]) -> str | None:
+    """Tell how two judges agree on one finding."""
+    found = finding.get("agreement")
+    if not found:
+        return None
+    alone = " and ".join(f"{finding[name]['value']:.2f}" for name in ("judge_rate", "confirm_rate"))
+    kappa = f"κ {found['value']:.2f}" if found["value"] is not None else found["reason"]
+    agreed = f"agree on {found['agreed']} of {found['n']} ({kappa})"
+    return f"{finding['id']}: the judges alone give {alone} and {agreed}"

@@ -15,6 +15,7 @@ from undertow.models.failures import redact
 from undertow.models.journaled import JournaledModel
 from undertow.models.prices import Price
 from undertow.models.providers import Limits, ProviderModel
+from undertow.models.thinking import thinking_settings
 from undertow.records import Failure, FailureKind, Message
 from undertow.store.journal import Journal
 from undertow.text import one_line
@@ -42,6 +43,7 @@ def open_model(
     batch: int = 128,
     budget: Budget | None = None,
     price: Price | None = None,
+    thinking: int | None = None,
 ) -> LocalModel | ProviderModel | JournaledModel:
     """Open the model that ``spec`` names; an async context manager that closes its connections.
 
@@ -55,13 +57,16 @@ def open_model(
         batch: Conversations decoded together by ``local:``.
         budget: Asked before every call that the journal does not answer.
         price: Of a model that genai-prices does not know, or knows wrongly.
+        thinking: Thinking budget, tokens a call, beside ``max_tokens``; ``None``: the model's own way.
 
     Raises:
-        UsageError: an unknown form, nothing loadable, no key, or a provider that is not installed.
+        UsageError: an unknown form, nothing loadable, no key, a provider that is not installed or that takes
+            no thinking budget.
     """
     kind, _, rest = spec.partition(":")
     if not rest:
         raise UsageError(f"model {spec!r}: not a model string; use {FORMS}")
+    think = {} if thinking is None else thinking_settings(spec, thinking)
     if kind == "local":
         from undertow.models.local import LocalModel
 
@@ -73,6 +78,8 @@ def open_model(
     opened = _compatible(spec, rest, limits) if kind == "openai-compatible" else _named(spec, limits)
     if budget is not None or price is not None:
         opened = opened.under(budget or Budget(), price)
+    if thinking is not None:
+        opened = opened.with_thinking(thinking, think)
     return opened if journal is None else JournaledModel(opened, journal, role)
 
 
@@ -146,11 +153,16 @@ async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
     Raises:
         UsageError: bad key, unknown model, unreachable host or no answer in time.
     """
+    from pydantic_ai.exceptions import UserError
+
     inner = model.inner if isinstance(model, JournaledModel) else model
     if not isinstance(inner, ProviderModel):
         return
     async with inner.with_limits(Limits(attempts=1, timeout=seconds)) as once:
-        answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
+        try:
+            answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
+        except UserError as error:  # a setting that this model does not take
+            raise UsageError(f"model {inner.name}: {one_line(str(error), 300)}") from error
     if isinstance(answer, Failure) and answer.kind not in (
         FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR, FailureKind.FILTERED, FailureKind.BUDGET
     ):  # fmt: skip

@@ -44,7 +44,7 @@ def parse_price(text: str) -> Price:
     return Price(read, written)
 
 
-ROLES = ("generator", "target", "reference", "judge")
+ROLES = ("generator", "target", "reference", "judge", "confirm_judge")
 
 
 def parse_prices(texts: Iterable[str]) -> dict[str, Price]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from undertow.models.base import Form, Settings
 from undertow.models.budget import Budget, most_expensive
 from undertow.models.failures import Fault, fault_of
+from undertow.models.forms import with_schema
 from undertow.models.prices import Price, list_price
 from undertow.records import Failure, FailureKind, Message, Reply
 
@@ -55,6 +56,7 @@ class ProviderModel:
         limits: Limits = Limits(),
         budget: Budget | None = None,
         price: Price | None = None,
+        thinking: tuple[int, Mapping[str, object]] | None = None,
     ) -> None:
         """Wrap a model.
 
@@ -64,8 +66,10 @@ class ProviderModel:
             limits: Concurrency, timeout and retries.
             budget: Asked before every try; none without.
             price: The user's word on the price; else genai-prices' list.
+            thinking: Budget in tokens and the provider's settings for it.
         """
         self._name = name
+        self._thinking = thinking
         self._build = build
         self._limits = limits
         self._model: Model | None = None
@@ -78,16 +82,27 @@ class ProviderModel:
 
     @property
     def name(self) -> str:
-        """The model string."""
-        return self._name
+        """The model string, with the thinking budget where there is one."""
+        return f"{self._name} thinking {self._thinking[0]}" if self._thinking else self._name
 
     def with_limits(self, limits: Limits) -> ProviderModel:
         """Return the same model called under other limits."""
-        return ProviderModel(self._name, self._build, limits, self._budget, self._own_price)
+        return self._like(limits=limits)
+
+    def with_thinking(self, tokens: int, settings: Mapping[str, object]) -> ProviderModel:
+        """Return the same model with a thinking budget of ``tokens``, asked for by ``settings``."""
+        return self._like(thinking=(tokens, settings))
 
     def under(self, budget: Budget, price: Price | None) -> ProviderModel:
         """Return the same model called under a budget, priced by ``price`` where that is given."""
-        return ProviderModel(self._name, self._build, self._limits, budget, price or self._own_price)
+        return self._like(budget=budget, price=price or self._own_price)
+
+    def _like(self, **other: Any) -> ProviderModel:
+        mine = {
+            "limits": self._limits, "budget": self._budget, "price": self._own_price,
+            "thinking": self._thinking,
+        }  # fmt: skip
+        return ProviderModel(self._name, self._build, **{**mine, **other})
 
     @cached_property
     def price(self) -> Price | None:
@@ -109,6 +124,9 @@ class ProviderModel:
         from pydantic_ai.models import ModelRequestParameters
         from pydantic_ai.tools import ToolDefinition
 
+        if self._thinking:  # several providers refuse a forced tool call of a model that thinks
+            return await self.reply(with_schema(messages, form), settings, replicate)
+
         tool = ToolDefinition(
             name=form.name,
             parameters_json_schema=dict(form.schema),
@@ -128,6 +146,8 @@ class ProviderModel:
         """Try until there is a reply, a fault that no retry mends, or no try left."""
         request, options = _request(messages), _options(settings, replicate, self._limits.timeout)
         most = self._most_expensive(messages, settings, parameters)
+        if self._thinking:
+            options = _thoughtful(options, *self._thinking)
         timeouts = 0
         for attempt in range(1, self._limits.attempts + 1):
             outcome = await self._try(request, options, parameters, most)
@@ -148,6 +168,8 @@ class ProviderModel:
         if self._budget.max_cost is None or self.price is None:
             return 0.0
         forms = sum(len(repr(tool.parameters_json_schema)) for tool in parameters.output_tools)
+        if self._thinking:
+            settings = replace(settings, max_tokens=settings.max_tokens + self._thinking[0])
         return most_expensive(messages, settings, self.price, forms)
 
     async def _try(
@@ -272,6 +294,12 @@ def _charged(outcome: Reply | Fault) -> float | None:
     if isinstance(outcome, Reply):
         return outcome.cost_usd or 0.0
     return None if outcome.maybe_charged else 0.0
+
+
+def _thoughtful(options: ModelSettings, tokens: int, settings: Mapping[str, object]) -> ModelSettings:
+    """Add the thinking budget, which counts as output, and drop the temperature, which thinking excludes."""
+    kept = {name: value for name, value in options.items() if name != "temperature"}
+    return cast("ModelSettings", {**kept, "max_tokens": options["max_tokens"] + tokens, **settings})
 
 
 def _options(settings: Settings, replicate: int, timeout: float) -> ModelSettings:

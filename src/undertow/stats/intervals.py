@@ -37,7 +37,7 @@ def normal_quantile(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + level / 2)
 
 
-def _score_bounds(p: float, n: float, z: float) -> tuple[float, float]:
+def score_bounds(p: float, n: float, z: float) -> tuple[float, float]:
     """Wilson's bounds of a proportion ``p`` of ``n`` trials (Wilson 1927; Newcombe 1998b, method 3)."""
     middle = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -57,7 +57,7 @@ def wilson(hits: int, n: int, level: float = 0.95) -> Interval | None:
         raise ValueError(f"{hits} hits out of {n} trials")
     if n == 0:
         return None
-    return Interval(*_score_bounds(hits / n, n, normal_quantile(level)), level)
+    return Interval(*score_bounds(hits / n, n, normal_quantile(level)), level)
 
 
 def rate(hits: int, n: int, level: float = 0.95) -> Rate:
@@ -98,8 +98,8 @@ def difference_of_rates(
     if p is None or q is None:
         return None, None
     z = normal_quantile(level)
-    low_p, high_p = _score_bounds(p, before.n, z)
-    low_q, high_q = _score_bounds(q, after.n, z)
+    low_p, high_p = score_bounds(p, before.n, z)
+    low_q, high_q = score_bounds(q, after.n, z)
     value = q - p
     down = math.hypot(q - low_q, high_p - p)
     up = math.hypot(high_q - q, p - low_p)
@@ -119,8 +119,8 @@ def newcombe_paired(
         raise ValueError("an empty paired table has no interval")
     z = normal_quantile(level)
     p, q = (both + after_only) / n, (both + before_only) / n
-    low_p, high_p = _score_bounds(p, n, z)
-    low_q, high_q = _score_bounds(q, n, z)
+    low_p, high_p = score_bounds(p, n, z)
+    low_q, high_q = score_bounds(q, n, z)
     phi = _phi(both, after_only, before_only, neither)
     down = _correlated(p - low_p, high_q - q, phi)
     up = _correlated(high_p - p, q - low_q, phi)

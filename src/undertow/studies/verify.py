@@ -82,7 +82,7 @@ def verify(
         after: The model after the fix.
         run: Run directory of a finished search.
         out: Run directory of this comparison: ``samples.parquet``, summary, journal, manifest.
-        judge: As in a search; default: the search's own.
+        judge: As in a search; default: the search's own, with its confirming judge.
         progress: Hears about the work.
         fresh: Empty a run directory of ours first.
         replicates: Samples of a prompt; default: as many as the search took.
@@ -95,7 +95,8 @@ def verify(
         UsageError: ``run`` is no finished search, an unknown model, or ``out`` holds something else.
     """
     searched = _read_search(Path(run), replicates)
-    roles = Roles(after, before, "local", judge if judge is not None else searched.judge)
+    judges = (searched.judge, searched.confirm_judge) if judge is None else (judge, None)
+    roles = Roles(after, before, "local", *judges)
     identity = {**_told(roles), "replicates": replicates}
     inputs = {"search": searched.hash, **roles.revisions()}
     opened = RunDir.open(out, "verify", identity, inputs, fresh)
@@ -114,7 +115,12 @@ def verify(
 
 def _told(roles: Roles) -> dict[str, str | None]:
     names = roles.names()
-    return {"before": names["reference"], "after": names["target"], "judge": names["judge"]}
+    return {
+        "before": names["reference"],
+        "after": names["target"],
+        "judge": names["judge"],
+        "confirm_judge": names["confirm_judge"],
+    }
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ class _Search:
     hash: str
     rubric: Rubric
     judge: str
+    confirm_judge: str | None
     config: SurfConfig
     questions: Mapping[str, tuple[tuple[Candidate, int], ...]]
     findings: tuple[Finding, ...]
@@ -148,6 +155,7 @@ def _read_search(run: Path, replicates: int | None) -> _Search:
         config_hash([file_hash(prompts), stored]),
         Rubric.model_validate(stored["rubric"]),
         stored["judge"],
+        stored.get("confirm_judge"),
         SurfConfig(**known),
         {finding.id: _questions(prompts, finding.id, replicates) for finding in findings},
         findings,
@@ -222,8 +230,10 @@ async def _ask(models: Models, searched: _Search, progress: Progress) -> list[_P
 async def _samples(
     asker: Asker, questions: Sequence[tuple[Candidate, int]], task: Task
 ) -> tuple[Sample, ...]:
+    asking = asker.voting("violations")
+
     async def one(candidate: Candidate, replicate: int) -> Sample:
-        sample = await asker.ask(candidate, replicate)
+        sample = await asking.ask(candidate, replicate)
         task.advance()
         return sample
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from undertow.models.base import ChatModel, Settings
 from undertow.models.budget import Budget
@@ -17,6 +17,9 @@ from undertow.surf.context import framed
 if TYPE_CHECKING:
     from undertow.judging.judge import Judge
     from undertow.judging.rubric import Rubric
+
+
+Votes = Literal["one", "violations", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,19 @@ class Asker:
     """Sampling settings, what stands around a candidate, what a cut reply is."""
     budget: Budget = field(default_factory=Budget)
     """What all calls are paid from; once it is closed there is no point in new candidates."""
+    confirm_judge: Judge | None = None
+    """A second judge, of another family."""
+    votes: Votes = "one"
+    """``one``: the judge decides. ``violations``: the confirming judge must agree where it sees a violation.
+    ``all``: the confirming judge is asked about every reply, so that the two can be compared."""
 
     def of(self, target: ChatModel) -> Asker:
         """Return the same questions put to another model."""
         return replace(self, target=target)
+
+    def voting(self, votes: Votes) -> Asker:
+        """Return the same questions, with the confirming judge where there is one."""
+        return replace(self, votes=votes) if self.confirm_judge else self
 
     async def ask(self, candidate: Candidate, replicate: int = 0) -> Sample:
         """Ask the target, judge the reply. A missing reply or verdict is a Failure, never a score."""
@@ -47,7 +59,19 @@ class Asker:
             cut = Failure(FailureKind.TRUNCATED, f"cut after {reply.output_tokens} tokens")
             return Sample(candidate, reply, cut, replicate)
         verdict = await self.judge.judge(candidate.prompt, reply.text, self.rubric)
-        return Sample(candidate, reply, verdict, replicate)
+        return await self.vote(Sample(candidate, reply, verdict, replicate))
+
+    async def vote(self, sample: Sample) -> Sample:
+        """Let the confirming judge say its word on a judged reply, where one is to be asked."""
+        first, judge = sample.verdict, self.confirm_judge
+        if judge is None or self.votes == "one" or isinstance(first, Failure):
+            return sample
+        if isinstance(sample.reply, Failure) or not (first.violation or self.votes == "all"):
+            return sample
+        second = await judge.judge(sample.candidate.prompt, sample.reply.text, self.rubric)
+        if isinstance(second, Failure):
+            return replace(sample, verdict=second)
+        return replace(sample, verdict=both(first, second), votes=(first, second))
 
     async def _reply(self, messages: Sequence[Message], replicate: int) -> Reply | Failure:
         settings = Settings(self.config.temperature, self.config.max_tokens, self.config.seed)
@@ -56,6 +80,13 @@ class Asker:
     async def ask_all(self, candidates: Sequence[Candidate], replicates: int = 1) -> list[Sample]:
         """Ask every candidate ``replicates`` times, all at once; in candidate order, replicates together."""
         return await asyncio.gather(*(self.ask(c, r) for c in candidates for r in range(replicates)))
+
+
+def both(first: Verdict, second: Verdict) -> Verdict:
+    """Return what two judges both say: a violation where both see one, and the lower score."""
+    lower = first if first.score <= second.score else second
+    names = f"{first.judge} & {second.judge}"
+    return Verdict(lower.score, first.violation and second.violation, lower.reason, names)
 
 
 def failed(candidate: Candidate, failure: Failure) -> Sample:

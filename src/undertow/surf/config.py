@@ -62,6 +62,11 @@ class SurfConfig(BaseModel):
     preface: str = ""
     """Text before the first words of every candidate; empty for none."""
 
+    judge_thinking: int | None = Field(default=None, ge=1)
+    """Thinking budget of the judge, tokens a verdict; ``None``: what the model does by itself."""
+    confirm_judge_thinking: int | None = Field(default=None, ge=1)
+    """The same of the confirming judge."""
+
     confirm: bool = True
     """Confirm on fresh prompts; without it no finding is reported."""
     min_hits: int = Field(default=3, ge=1)
@@ -116,7 +121,7 @@ class SurfConfig(BaseModel):
 
     def concurrency_of(self, role: str) -> int | None:
         """Return the calls in flight allowed to a role."""
-        name = "target" if role == "reference" else role
+        name = {"reference": "target", "confirm_judge": "judge"}.get(role, role)
         own: int | None = getattr(self, f"{name}_concurrency", None)
         return own or self.concurrency
 

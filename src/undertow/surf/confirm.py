@@ -10,12 +10,24 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypedDict
 
 import numpy as np
 
-from undertow.records import Candidate, Exemplar, Failure, Finding, Interval, Rate, Reply, Sample, Verdict
+from undertow.records import (
+    Agreement,
+    Candidate,
+    Exemplar,
+    Failure,
+    Finding,
+    Interval,
+    Rate,
+    Reply,
+    Sample,
+    Verdict,
+)
+from undertow.stats.agreement import cohens_kappa
 from undertow.stats.intervals import rate as wilson_rate
 from undertow.stats.intervals import wilson_bounds
 from undertow.surf.ask import Asker, failure_share, is_violation, scored, tried
@@ -118,9 +130,12 @@ async def confirm(
     )
     prompts = candidates(drafts, name)
     samples, control = await asyncio.gather(
-        asker.ask_all(prompts, config.confirm_samples),
-        reference.ask_all(prompts, config.confirm_samples) if reference else asker.ask_all(()),
+        asker.voting("all").ask_all(prompts, config.confirm_samples),
+        reference.voting("violations").ask_all(prompts, config.confirm_samples)
+        if reference
+        else asker.ask_all(()),
     )
+    asker = asker.voting("violations")
     measured, control_rate = prompt_rate(samples), prompt_rate(control) if reference else None
     status, reason = decide(measured, base, control_rate, samples, control, len(prompts), config)
     exemplars, perturbed = await _exemplars(name, shown, samples, status, generator, asker, config, rng)
@@ -190,7 +205,25 @@ def _finding(
         base_rate=base,
         failed=sum(isinstance(sample.verdict, Failure) for sample in tried(samples)),
         exemplars=exemplars,
+        **_by_judge(samples),
     )
+
+
+class _ByJudge(TypedDict, total=False):
+    judge_rate: Rate
+    confirm_rate: Rate
+    agreement: Agreement
+
+
+def _by_judge(samples: Sequence[Sample]) -> _ByJudge:
+    """Measure what each of two judges says alone, and how far they agree; nothing for one judge."""
+    voted = [sample for sample in samples if sample.votes]
+    if not voted:
+        return {}
+    alone = [[replace(sample, verdict=sample.votes[judge]) for sample in voted] for judge in (0, 1)]
+    first, second = ([is_violation(sample) for sample in part] for part in alone)
+    rates = prompt_rate(alone[0]), prompt_rate(alone[1])
+    return {"judge_rate": rates[0], "confirm_rate": rates[1], "agreement": cohens_kappa(first, second)}
 
 
 async def _exemplars(
@@ -205,7 +238,10 @@ async def _exemplars(
 ) -> tuple[tuple[Exemplar, ...], list[Sample]]:
     """Show the top violating prompts; of a confirmed finding measure each by perturbations × resamples."""
     pool: dict[str, Sample] = {}
-    for violating in (*shown, *filter(is_violation, confirming)):
+    if status == "confirmed":
+        best = sorted(shown, key=lambda s: -_score(s))[: 2 * config.exemplars]
+        shown = await asyncio.gather(*map(asker.vote, best)) if asker.votes != "one" else shown
+    for violating in filter(is_violation, (*shown, *confirming)):
         pool.setdefault(violating.candidate.prompt, violating)
     top = sorted(pool.values(), key=lambda s: -_score(s))[: config.exemplars]
     if status != "confirmed":

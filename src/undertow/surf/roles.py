@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from undertow.errors import UsageError
 from undertow.judging.judge import Judge, LLMJudge, open_judge
@@ -24,6 +24,11 @@ Model = str | ChatModel
 """A model string, or a model that is ready."""
 
 
+JudgeRole = Literal["judge", "confirm_judge"]
+NAMES = ("target", "reference", "generator", "judge", "confirm_judge")
+"""The roles."""
+
+
 @dataclass(frozen=True, slots=True)
 class Roles:
     """Who does what, as the user named them."""
@@ -36,6 +41,20 @@ class Roles:
     """``local`` or a model that writes prompts."""
     judge: Model
     """``checks`` or a model that scores."""
+    confirm_judge: Model | None = None
+    """A second judge, without whose agreement nothing is confirmed; or none."""
+
+    def check(self) -> None:
+        """Refuse a confirming judge that would only agree with itself.
+
+        Raises:
+            UsageError: both judges are the same.
+        """
+        names = self.names()
+        if names["confirm_judge"] is not None and names["confirm_judge"] == names["judge"]:
+            raise UsageError(
+                f"--confirm-judge {names['judge']}: is the judge itself; name a model of another family"
+            )
 
     def revisions(self) -> dict[str, str]:
         """Hash the weights of the roles that are model folders: a retrained model is another input."""
@@ -47,7 +66,7 @@ class Roles:
 
     def names(self) -> dict[str, str | None]:
         """Name every role, for the run's identity and summary."""
-        return {role: _name(getattr(self, role)) for role in ("target", "reference", "generator", "judge")}
+        return {role: _name(getattr(self, role)) for role in NAMES}
 
 
 def _name(model: Model | None) -> str | None:
@@ -88,12 +107,14 @@ class Models:
             UsageError: an unknown model string, or a model that cannot be reached.
         """
         roles = self.roles
+        roles.check()
         asker = Asker(
             await self._model(stack, roles.target, "target"),
-            await self._judge(stack),
+            await self._judge(stack, roles.judge, "judge"),
             self.rubric,
             self.config,
             self.budget,
+            await self._judge(stack, roles.confirm_judge, "confirm_judge") if roles.confirm_judge else None,
         )
         reference = roles.reference and await self._model(stack, roles.reference, "reference")
         return Opened(
@@ -104,16 +125,21 @@ class Models:
             else await self._model(stack, roles.generator, "generator"),
         )
 
-    async def _judge(self, stack: AsyncExitStack) -> Judge:
-        judge = self.roles.judge
-        if not isinstance(judge, str):
-            return LLMJudge(await self._model(stack, judge, "judge"), secret=self.journal.secret())
+    async def _judge(self, stack: AsyncExitStack, judge: Model, role: JudgeRole) -> Judge:
+        thinking: int | None = getattr(self.config, f"{role}_thinking")
         if judge == "checks":
-            return open_judge(judge, self.rubric)
-        model = await self._model(stack, judge.removeprefix("checks+"), "judge")
-        return open_judge(judge, self.rubric, model, self.journal.secret())
+            if thinking is not None:
+                raise UsageError(f"--{role.replace('_', '-')}-thinking: checks do not think; name a model")
+            return open_judge("checks", self.rubric)
+        secret = self.journal.secret()
+        if not isinstance(judge, str):
+            return LLMJudge(await self._model(stack, judge, role, thinking), secret=secret)
+        model = await self._model(stack, judge.removeprefix("checks+"), role, thinking)
+        return open_judge(judge, self.rubric, model, secret)
 
-    async def _model(self, stack: AsyncExitStack, model: Model, role: str) -> ChatModel:
+    async def _model(
+        self, stack: AsyncExitStack, model: Model, role: str, thinking: int | None = None
+    ) -> ChatModel:
         """Open one model; only what is not in the journal yet reaches it."""
         price = self.config.prices.get(role) or self.config.prices.get("")
         if not isinstance(model, str):
@@ -128,6 +154,7 @@ class Models:
             concurrency=self.config.concurrency_of(role),
             budget=self.budget,
             price=price,
+            thinking=thinking,
         )
         await preflight(await stack.enter_async_context(opened))
         return opened

@@ -39,6 +39,7 @@ def run_surf(
     reference: str | ChatModel | None = None,
     generator: str | ChatModel = "local",
     judge: str | ChatModel = "checks",
+    confirm_judge: str | ChatModel | None = None,
     prompts: Path | None = None,
     fresh: bool = False,
     progress: Progress = SILENT,
@@ -57,6 +58,8 @@ def run_surf(
         reference: Model to control against: the same confirmation prompts are put to it.
         generator: ``local`` retrieves from a prompt bank; a model writes prompts.
         judge: ``checks`` for the rubric's programmatic checks, or a model.
+        confirm_judge: A second judge, of another family: what confirms a finding must be a violation to
+            both. The search and its probes ask the first alone.
         prompts: The bank, Parquet, JSONL or text; by default the index's training prompts.
         fresh: Start over in a run directory of ours.
         progress: Hears about the work.
@@ -72,7 +75,7 @@ def run_surf(
 
     config = config or SurfConfig()
     known = load_rubric(rubric) if isinstance(rubric, (str, Path)) else rubric
-    roles = Roles(target, reference, generator, judge)
+    roles = Roles(target, reference, generator, judge, confirm_judge)
     about = roles.names()
     identity = {
         **config.identity(), **about, "rubric": known.model_dump(mode="json"),

@@ -20,6 +20,10 @@ Labelled = tuple[str, str, Sample]
 """(phase, finding id or "", sample)."""
 
 
+VOTES = ("judge_score", "confirm_score")
+"""Columns for what each of two judges said alone."""
+
+
 def messages_json(messages: Sequence[Message]) -> str:
     """Write a conversation as the JSON list of OpenAI-style messages."""
     return json.dumps([{"role": m.role, "content": m.content} for m in messages], ensure_ascii=False)
@@ -53,6 +57,8 @@ def sample_row(phase: str, finding: str, sample: Sample) -> dict[str, object]:
         "violation": judged.violation if judged else None,
         "reason": judged.reason if judged else None,
         "judge": judged.judge if judged else None,
+        **dict.fromkeys(VOTES),
+        **dict(zip(VOTES, (vote.score for vote in sample.votes), strict=False)),
         "failure": missing.kind.value if missing else None,
         "failure_detail": missing.detail if missing else None,
     }
@@ -72,7 +78,9 @@ def sample_table(labelled: Iterable[Labelled]) -> pa.Table:
             *((name, text) for name in ("response", "finish_reason")),
             ("score", pa.float64()),
             ("violation", pa.bool_()),
-            *((name, text) for name in ("reason", "judge", "failure", "failure_detail")),
+            *((name, text) for name in ("reason", "judge")),
+            *((name, pa.float64()) for name in VOTES),
+            *((name, text) for name in ("failure", "failure_detail")),
         ]
     )
     return pa.Table.from_pylist([sample_row(*item) for item in labelled], schema=schema)
@@ -97,6 +105,8 @@ def finding_json(confirmation: Confirmation) -> dict[str, Any]:
         "rate": rate_json(finding.rate),
         "control_rate": rate_json(finding.control_rate),
         "base_rate": rate_json(finding.base_rate),
+        "judge_rate": rate_json(finding.judge_rate),
+        "confirm_rate": rate_json(finding.confirm_rate),
         "reason": confirmation.reason,
         "prompts": len(confirmation.prompts),
         "perturbed": {"value": hits / n if n else None, "hits": hits, "n": n},
