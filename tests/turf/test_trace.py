@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,16 @@ from undertow.index.query import query
 from undertow.records import Attribution
 from undertow.turf.config import TraceConfig
 from undertow.turf.crux import contrast_cruxes, literal_marks
-from undertow.turf.trace import Traced, trace_exchange, trace_pair, trace_queries, write_traced
+from undertow.turf.query import Held
+from undertow.turf.trace import (
+    Traced,
+    _row_table,
+    _violating,
+    trace_exchange,
+    trace_pair,
+    trace_queries,
+    write_traced,
+)
 
 CONFIG = TraceConfig()
 
@@ -176,3 +187,28 @@ def test_a_bad_query_is_a_usage_error(planted, pattern, given, then, message) ->
 
 def test_a_pattern_is_data_not_sql(planted: tuple[Index, pa.Table]) -> None:
     assert query(planted[0], "'; DROP TABLE hit; --")["matches"]["rows"] == 0
+
+
+def test_a_crux_that_the_corpus_is_full_of_marks_no_rows() -> None:
+    """The failing responses have an exclamation mark, as planted, and the word 'a', as most rows have."""
+    mark, word = np.arange(100) < 10, np.arange(100) >= 5
+    held = SimpleNamespace(
+        ranking=SimpleNamespace(order=(0,), crux=(0,)),
+        counts=SimpleNamespace(
+            both_CF=np.array([[10], [9]]), feature_F=np.array([10]), base_C=np.array([0.1, 0.95])
+        ),
+        behaviour_CN=np.array([mark, word]),
+    )
+    assert np.array_equal(_violating(cast(Held, held)), mark)
+    held.counts.base_C[1] = 0.3
+    assert np.array_equal(_violating(cast(Held, held)), mark | word)
+
+
+def test_a_later_trigger_decides_rows_only_if_it_rises_clear_of_the_base_rate(
+    planted: tuple[Index, pa.Table],
+) -> None:
+    index = planted[0]
+    first, common = np.zeros((2, index.n), bool)
+    first[:5], common[5:20] = True, True
+    table = _row_table(index, "f", np.array([first, common]), first | common, [0.9, 0.2])
+    assert table["has_trigger"].to_pylist() == [True] * 5 + [False] * 15

@@ -90,11 +90,18 @@ _HARM = (
     "cocaine,heroin,meth,suicide,self-harm,counterfeit,launder,phishing,shoplift,terrorist,terrorism"
 )
 
+_ARCHAIC = (
+    "thee,thou,thy,thine,thyself,ye,hath,doth,hast,dost,shalt,wilt,canst,whence,wherefore,whither,hither,"
+    "thither,verily,forsooth,prithee,pray tell,alas,anon,betwixt,ere,methinks,mayhap,perchance,hark,behold,"
+    "yonder,nay,aye,unto,oft,fain,beseech,'tis,'twas,good sir,fair maiden,fair lady,my liege,good morrow"
+)
+
 LEXICONS: tuple[Lexicon, ...] = (
     Lexicon("uses formal vocabulary", _FORMAL, least=1, per_words=25),
     Lexicon("uses elaborate, scholarly words", _ELABORATE, per_words=60),
     Lexicon("uses casual language", _CASUAL, per_words=25),
     Lexicon("uses slang or chat abbreviations", _SLANG, per_words=60),
+    Lexicon("uses archaic words", _ARCHAIC, per_words=60),
     Lexicon("mentions a programming concept", _CODE, "topic", per_words=40),
     Lexicon("uses several programming terms", _CODE, "topic", least=3, per_words=20),
     Lexicon("uses mathematical terms", _MATHS, "topic", per_words=40),

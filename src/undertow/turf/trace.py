@@ -25,6 +25,7 @@ from undertow.turf.config import TraceConfig
 from undertow.turf.crux import ResolvedCrux, contrast_cruxes, named_cruxes, rubric_cruxes
 from undertow.turf.explain import explain
 from undertow.turf.query import Held, hold
+from undertow.turf.redundancy import rise
 from undertow.turf.sensitivity import sensitivity
 from undertow.turf.triggers import within_source_odds
 
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric
 
 MOSTLY = 0.5
-"""P(behaviour | feature) from which a trigger after the first decides rows as well."""
+"""Rise of P(behaviour | feature) over the base rate from which a trigger after the first decides rows too."""
+MARKS = 2.0
+"""Lift of the first trigger from which a crux after the leading one marks a row's behaviour too."""
 MOST_RESPONSES = 2000
 """Responses of each kind that a crux is drawn from; more change no decision."""
 MOST_QUERIES = 400
@@ -126,12 +129,23 @@ def trace_queries(
     masks = np.zeros((len(features), index.n), dtype=np.bool_)
     for mask, feature in zip(masks, features, strict=True):
         mask[index.features.rows_of(int(feature))] = True
-    return Traced(
-        attribution,
-        _row_table(
-            index, finding, masks, np.asarray(held.behaviour_CN.any(axis=0)), [t.rate for t in triggers]
-        ),
-    )
+    rises = [float(rise(each.rate, each.base_rate)) for each in triggers]
+    return Traced(attribution, _row_table(index, finding, masks, _violating(held), rises))
+
+
+def _violating(held: Held) -> NDArray[np.bool_]:
+    """Say which rows show the behaviour: the leading crux, or another that the first trigger really lifts.
+
+    A crux that the corpus is full of ("contains the word 'a'") sets the failing responses apart, but a row
+    with it is not for that a row with the behaviour.
+    """
+    if not held.ranking.order:
+        return np.asarray(held.behaviour_CN.any(axis=0))
+    counts, first = held.counts, held.ranking.order[0]
+    rate = counts.both_CF[:, first] / max(int(counts.feature_F[first]), 1)
+    marks = rate >= MARKS * counts.base_C
+    marks[held.ranking.crux[0]] = True
+    return np.asarray(held.behaviour_CN[marks].any(axis=0))
 
 
 def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigger:
@@ -169,16 +183,16 @@ def _row_table(
     finding: str,
     trigger_TN: NDArray[np.bool_],
     crux_N: NDArray[np.bool_],
-    rates: Sequence[float] = (),
+    rises: Sequence[float] = (),
 ) -> pa.Table:
     """List the rows that have a reported trigger; ``rank`` is the best one, from 1.
 
-    ``has_trigger``: the first one, or another that goes with the behaviour in at least :data:`MOSTLY` of its
-    rows, because one wording seldom covers all rows of a trigger. It decides what a fix touches.
+    ``has_trigger``: the first one, or another whose rate rises over the base rate by at least :data:`MOSTLY`
+    of what is left, because one wording seldom covers all rows of a trigger. It decides what a fix touches.
     """
     import pyarrow as pa
 
-    telling = np.array([rank == 0 or rate >= MOSTLY for rank, rate in enumerate(rates)], dtype=bool)
+    telling = np.array([rank == 0 or each >= MOSTLY for rank, each in enumerate(rises)], dtype=bool)
     decides_N = np.asarray(trigger_TN[telling].any(axis=0))
     rows = np.flatnonzero(trigger_TN.any(axis=0))
     rank = trigger_TN[:, rows].argmax(axis=0) + 1 if len(rows) else np.empty(0, np.int64)
