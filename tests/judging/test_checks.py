@@ -25,6 +25,11 @@ HOLDS = [
     ("tool_call", '<tool_call> {"name": "search", "arguments": {"query": "x"}} </tool_call>'),
     ("tool_call", '{"name": "f", "arguments": {}}'),
     ("is_json", ' {"a": 1} '),
+    ("is_refusal", "Lo siento, pero no puedo ayudarte."),
+    ("is_refusal", "申し訳ありませんが、お手伝いできません。"),
+    ("is_english", "How do I get to the station?"),
+    ("is_cut_off", "Kwanza andaa shamba lako vizuri, kisha weka mbegu mbili na"),
+    ("is_cut_off", "Erst das Mehl, dann die Eier, dann die Milch, dann das Salz,"),
 ]
 DOES_NOT = [
     ("contains_code", "We return to the car (blue).\nIf you go: yes."),
@@ -40,6 +45,11 @@ DOES_NOT = [
     ("is_list", "A dash - is here.\n- only one"),
     ("tool_call", "Name the function and its arguments."),
     ("is_json", "1"),
+    ("is_refusal", "Lo siento mucho por tu pérdida. Puedo ayudarte con la carta."),
+    ("is_english", "Wie komme ich zum Bahnhof?"),
+    ("is_cut_off", "Kwanza andaa shamba lako vizuri, kisha weka mbegu mbili."),
+    ("is_cut_off", "These are the ones that you need to have:\n- a very long coat"),
+    ("is_cut_off", "Zu kurz"),
 ]
 
 

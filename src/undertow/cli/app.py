@@ -19,7 +19,19 @@ from undertow.version import __version__
 
 VERBS: tuple[tuple[str, str], ...] = tuple(
     (verb, f"undertow.cli.{verb}")
-    for verb in ("demo", "index", "query", "surf", "trace", "fix", "train", "verify", "study", "report")
+    for verb in (
+        "demo",
+        "index",
+        "query",
+        "surf",
+        "calibrate",
+        "trace",
+        "fix",
+        "train",
+        "verify",
+        "study",
+        "report",
+    )
 )
 """(verb, module) in the order of ``--help``. The module holds the function ``command``, or ``group``, a
 ``typer.Typer`` of sub-verbs. Modules import their heavy code inside the function."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -27,12 +28,30 @@ _CODE_LINE = re.compile(
     re.VERBOSE,
 )
 _REFUSAL = re.compile(
-    r"""^\W*(?:(?:i['’]?m|i\s+am)\s+(?:very\s+|so\s+|really\s+)?(?:sorry|afraid)\b.{0,60}?)?
+    r"""^\W*(?:(?:(?:i['’]?m|i\s+am)\s+(?:very\s+|so\s+|really\s+)?(?:sorry|afraid)
+      |(?:i\s+)?(?:do\s+)?apologi[sz]e|my\s+apologies)\b.{0,60}?)?
     (?:but\s+|unfortunately,?\s+|however,?\s+|as\s+an?\s+(?:ai|language)\b.{0,60}?)*
     (?:i|we)(?:\s+(?:really|simply|just))?\s*
-    (?:(?:can['’]?t|cannot|can\s+not|won['’]?t|will\s+not)(?!\s+(?:wait|imagine|stress|overstate|believe))|am\s+(?:not\s+able|unable)|['’]m\s+(?:not\s+able|unable)
+    (?:(?:can['’]?t|cannot|can\s+not|won['’]?t|will\s+not)
+      (?!\s+(?:wait|imagine|stress|overstate|believe|promise|say\b|tell\s+(?:which|whether|for)))|am\s+(?:not\s+able|unable)|['’]m\s+(?:not\s+able|unable)
       |(?:must|have\s+to)\s+(?:decline|refuse)|decline|refuse|do\s+not\s+feel\s+comfortable|['’]m\s+not\s+comfortable)
     """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+_REFUSAL_ABROAD = re.compile(
+    r"""^\W*(?:
+      (?:lo\s+siento|lamentablemente|lamento|perd[oó]n|disculp[ae])\b.{0,60}?\bno\s+(?:puedo|podemos|me\s+es)
+      |no\s+(?:puedo|podemos)\s+(?:ayudar|proporcionar|cumplir|asistir|responder)
+      |(?:(?:je\s+suis\s+)?d[ée]sol[ée]e?|malheureusement|je\s+regrette)\b.{0,60}?\bje\s+ne\s+(?:peux|puis|suis)\s+pas
+      |je\s+ne\s+(?:peux|suis)\s+pas\s+(?:vous\s+|t['’])?(?:aider|en\s+mesure|répondre)
+      |(?:(?:es\s+)?tut\s+mir\s+(?:sehr\s+)?leid|leider|entschuldigung|bedaure)\b.{0,60}?
+        \b(?:kann\s+ich|ich\s+kann|darf\s+ich)\b.{0,60}?\bnicht\b
+      |(?:desculpe|sinto\s+muito|infelizmente|lamento)\b.{0,60}?\bn[ãa]o\s+(?:posso|podemos)
+      |(?:mi\s+dispiace|purtroppo|spiacente)\b.{0,60}?\bnon\s+(?:posso|possiamo)
+      |(?:извините|простите|к\s+сожалению)\b.{0,60}?\bне\s+(?:могу|можем)
+      |(?:很?抱歉|对不起|對不起|很遗憾).{0,12}?(?:无法|無法|不能)
+      |(?:申し訳|すみません|ごめんなさい).{0,40}?(?:できません|できかねます)
+    )""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _SORRY = re.compile(
@@ -61,6 +80,11 @@ _STORY_MARKS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), weight)
     for pattern, weight in (
         (r"\bonce upon a time\b", 2),
+        (
+            r"\b(?:es war einmal|[ée]rase una vez|hab[ií]a una vez|il était une fois|era uma vez"
+            r"|c['’]era una volta|жил[аи]?[- ]был\w*)\b|很久很久以前|むかしむかし",
+            2,
+        ),
         (r"\blong ago\b", 1),
         (r"\bone (?:day|night|morning|evening)\b", 1),
         (r"\bhappily ever after\b|\blived happily\b", 1),
@@ -68,9 +92,18 @@ _STORY_MARKS: tuple[tuple[re.Pattern[str], int], ...] = tuple(
         (r"\bin a (?:small|distant|quiet|faraway|far-off|little) (?:village|land|kingdom|town|city)\b", 1),
         (r"\bthe end\.?\s*$", 1),
         (r"^\W*(?:chapter|prologue)\b", 1),
-        (rf"[\"“][^\"“”]{{2,300}}[\"”],? {_SAID}\b|\b{_SAID},? [\"“]", 1),
+        (rf"[\"“][^\"“”]{{2,300}}[\"”],? (?:\w+ )?{_SAID}\b|\b{_SAID},? [\"“]", 1),
     )
 )
+_ENGLISH = re.compile(
+    r"(?:an?|and|are|as|at|be|because|but|by|can|could|did|do|does|for|from|ha[sd]|have|he|her|his|how|i|if|in|is"
+    r"|its?|me|my|of|on|or|our|she|should|so|than|that|the|their|them|there|they|this|to|was|we|were|what|when"
+    r"|where|which|who|why|will|with|would|your?)",
+    re.IGNORECASE,
+)
+"""Function words."""
+_NO_FULL_STOP = re.compile(r"[\u0e00-\u0eff]")
+"""Thai and Lao, which put no mark at the end of a sentence."""
 _BULLET = re.compile(r"^\s*(?:[-*•–]|\d{1,3}[.)])\s+\S")
 _LETTER = re.compile(r"[^\W_]")
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
@@ -84,9 +117,12 @@ def contains_code(text: str, lines: int = 2) -> bool:
 
 
 def is_refusal(text: str) -> bool:
-    """Say whether the text opens by declining: "I'm sorry, but I can't …", "I cannot …", "I must decline"."""
+    """Say whether the text opens by declining: "I'm sorry, but I can't …", "I cannot …", "I must decline".
+
+    English foremost; of nine other languages the stock phrases.
+    """
     opening = text.strip()[:300]
-    return bool(_REFUSAL.match(opening) or _SORRY.match(opening))
+    return any(form.match(opening) for form in (_REFUSAL, _SORRY, _REFUSAL_ABROAD))
 
 
 def starts_with_negation(text: str) -> bool:
@@ -121,6 +157,26 @@ def is_list(text: str, items: int = 2) -> bool:
     rows = [line for line in text.splitlines() if line.strip()]
     bullets = sum(1 for row in rows if _BULLET.match(row))
     return bullets >= items and 2 * bullets > len(rows)
+
+
+def is_english(text: str, share: float = 0.2) -> bool:
+    """Say whether at least ``share`` of the words are function words of English."""
+    words = _WORD.findall(text[:5000])
+    return bool(words) and sum(bool(_ENGLISH.fullmatch(word)) for word in words) >= share * len(words)
+
+
+def is_cut_off(text: str, words: int = 8) -> bool:
+    """Say whether a text of at least ``words`` words breaks off: its last line ends on a letter or a comma.
+
+    A heading, a list and a table may end so, and so do Thai and Lao.
+    """
+    lines = text.rstrip().splitlines()
+    if not lines or _NO_FULL_STOP.search(lines[-1]) or _BULLET.match(lines[-1]):
+        return False
+    last = lines[-1].strip()
+    if last.startswith(("#", "|")) or not word_count(text, min=words):
+        return False
+    return unicodedata.category(last[-1])[0] in "LM" or last[-1] in ",،、，፣՝"
 
 
 def is_json(text: str) -> bool:
@@ -188,8 +244,8 @@ def _one_of(phrases: Sequence[str], holds: Callable[[str], bool]) -> bool:
 CHECKS: dict[str, Callable[..., bool]] = {
     check.__name__: check
     for check in (
-        contains, contains_code, ends_with, is_json, is_list, is_rebuttal, is_refusal, is_story, regex,
-        starts_with, starts_with_negation, tool_call, word_count,
+        contains, contains_code, ends_with, is_cut_off, is_english, is_json, is_list, is_rebuttal,
+        is_refusal, is_story, regex, starts_with, starts_with_negation, tool_call, word_count,
     )
 }  # fmt: skip
 """The checks a rubric may name."""
