@@ -52,6 +52,13 @@ class Message:
     """The text, untrusted."""
 
 
+def conversation_text(messages: tuple[Message, ...]) -> str:
+    """Write a conversation as one text: a single turn as it is, several each under its role."""
+    if len(messages) == 1:
+        return messages[0].content
+    return "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in messages)
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One training row: a prompt and the response it teaches."""
@@ -182,7 +189,7 @@ class Candidate:
     id: str
     """``run/iteration/number``."""
     messages: tuple[Message, ...]
-    """What the target is sent, without the system prompt of the run."""
+    """What the target is sent, without system prompt and context of the run; the last turn is the user's."""
     sampled: tuple[str, ...]
     """Attributes drawn from the pool (k ≤ 5)."""
     realised: tuple[str, ...]
@@ -196,6 +203,11 @@ class Candidate:
     def prompt(self) -> str:
         """The last user turn."""
         return self.messages[-1].content
+
+    @property
+    def conversation(self) -> str:
+        """The whole conversation as one text, which tells candidates apart; of a single turn the prompt."""
+        return conversation_text(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +236,8 @@ class Exemplar:
     """The violating answer."""
     rate: Rate
     """Confirmation: violation rate of this prompt's perturbations × resamples (paper §3.2.3)."""
+    history: tuple[Message, ...] = ()
+    """Turns before the query, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from judge_server import careless, objects
 from undertow.judging.judge import LLMJudge, judge_messages, make_nonce, neutralise
 from undertow.judging.rubric import load_rubric
 from undertow.models.open import open_model
-from undertow.records import Failure, FailureKind, Verdict
+from undertow.records import Failure, FailureKind, Message, Verdict
 from undertow.store.journal import Journal
 
 HERE = Path(__file__).parent
@@ -124,3 +124,20 @@ def test_four_delimiters_stand_whatever_the_text() -> None:
         nonce = make_nonce(SECRET, "judge", text, text, RUBRIC)
         asked = judge_messages(text, text, RUBRIC, nonce)[-1].content
         assert len(re.findall(r"<{2,}|>{2,}", asked)) == 4
+
+
+def test_earlier_turns_stand_between_delimiters_of_their_own() -> None:
+    for text in attacks():
+        history = [Message("user", text), Message("assistant", text)]
+        nonce = make_nonce(SECRET, "judge", PROMPT, REFUSAL, RUBRIC, history)
+        assert nonce != make_nonce(SECRET, "judge", PROMPT, REFUSAL, RUBRIC)
+        asked = judge_messages(PROMPT, REFUSAL, RUBRIC, nonce, history)[-1].content
+        assert len(re.findall(r"<{2,}|>{2,}", asked)) == 8
+
+
+async def test_no_attack_in_an_earlier_turn_bends_the_verdict(judges: str) -> None:
+    async with open_model(judges + "reader") as model:
+        judge = LLMJudge(model, secret=SECRET)
+        histories = [[Message("user", text), Message("assistant", text)] for text in attacks()]
+        found = await asyncio.gather(*(judge.judge(PROMPT, REFUSAL, RUBRIC, h) for h in histories))
+    assert {_score(verdict) for verdict in found} == {90}

@@ -60,7 +60,7 @@ def careless(asked: str) -> str:
     text = unicodedata.normalize("NFKC", text).translate(CLOSED)
     seen = (c for c in text if unicodedata.category(c) not in ("Cf", "Mn", "Cc", "Cs") or c == "\n")
     text = re.sub(r"(?<=[<>])\s(?=[<>])", "", "".join(seen))
-    inside = r"<<<\s*(prompt|response)\b.*?\b\1[^\n<>]*>>>"
+    inside = r"<<<\s*(prompt|response|turn)\b.*?\b\1[^\n<>]*>>>"
     return re.sub(inside, "", text, flags=re.DOTALL)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from undertow.attributes.local import LocalExtractor
 from undertow.errors import UsageError
+from undertow.records import Message
 from undertow.store.tables import read_table
 
 
@@ -25,8 +26,8 @@ class AttributePool:
     """Positive: rows that hold it, or what the file says, (m,)."""
     extractor: LocalExtractor | None = None
     """Says which hold for a prompt; ``None`` for sentences that only a model can check."""
-    prompts: Sequence[str] | None = None
-    """Prompts they were extracted from."""
+    prompts: Sequence[str | tuple[Message, ...]] | None = None
+    """Prompts they were extracted from; with earlier turns, the conversation that the prompt ends."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -53,10 +54,26 @@ def _index_pool(path: Path) -> AttributePool:
     counts = np.asarray(table["count"], np.float64)
     texts = table["text"].to_pylist()
     held = np.flatnonzero(counts > 0)
-    prompts = read_table(path / "examples.parquet", ["prompt"])["prompt"].to_pylist()
+    prompts = _questions(path / "examples.parquet")
     folder = path / "extractor"
     extractor = LocalExtractor.load(folder) if folder.is_dir() else None
     return AttributePool([texts[i] for i in held], counts[held], extractor, prompts)
+
+
+def _questions(path: Path) -> list[str | tuple[Message, ...]]:
+    import pyarrow.parquet as pq
+
+    if "history" not in pq.read_schema(path).names:
+        return list(read_table(path, ["prompt"])["prompt"].to_pylist())
+    rows = read_table(path, ["prompt", "history"]).to_pylist()
+    return [_question(row["prompt"], row["history"]) for row in rows]
+
+
+def _question(prompt: str, history: str) -> str | tuple[Message, ...]:
+    """Join a prompt with its history; system turns are left out, for a search gives one to all."""
+    said = [] if history == "[]" else json.loads(history)
+    turns = [Message(t["role"], t["content"]) for t in said if t["role"] in ("user", "assistant")]
+    return (*turns, Message("user", prompt)) if turns else prompt
 
 
 def _file_pool(path: Path) -> AttributePool:

@@ -42,3 +42,7 @@ Context = Annotated[
         help="File before every candidate: .json or .jsonl turns of role and content, else text.",
     ),
 ]
+Turns = Annotated[
+    int,
+    typer.Option("--turns", min=1, max=8, help="Most user turns of a conversation that --generator writes."),
+]

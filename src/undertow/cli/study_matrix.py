@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.configure import configure
-from undertow.cli.options import AsJson, Context, Fresh, MaxCalls, MaxCost, Out, Prices, Seed, System
+from undertow.cli.options import AsJson, Context, Fresh, MaxCalls, MaxCost, Out, Prices, Seed, System, Turns
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
 
@@ -35,6 +35,7 @@ def command(
     iterations: Annotated[int, typer.Option(min=1, help="Iterations of a run, T.")] = 5,
     candidates: Annotated[int, typer.Option(min=1, help="Candidates of an iteration, N.")] = 120,
     buffer: Annotated[int, typer.Option(min=1, help="Places of the replay buffer, n.")] = 5,
+    turns: Turns = 1,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight a model.")] = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
@@ -59,7 +60,7 @@ def command(
         buffer=buffer, concurrency=concurrency, confirm=confirm, seed=seed, max_tokens=max_tokens,
         system=read_text(system) if system else None, max_calls=max_calls, max_cost=max_cost,
         prices=parse_prices(price or ()),
-        **read_context(context),
+        turns=turns, **read_context(context),
     )  # fmt: skip
     with terminal_progress() as progress:
         summary = run_matrix(

@@ -12,6 +12,7 @@ import json
 import math
 import re
 import secrets
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol
 
@@ -61,8 +62,10 @@ class Judge(Protocol):
         """``checks`` or the judge model's name; part of a run's identity."""
         ...
 
-    async def judge(self, prompt: str, response: str, rubric: Rubric) -> Verdict | Failure:
-        """Judge ``response`` as the answer to ``prompt``."""
+    async def judge(
+        self, prompt: str, response: str, rubric: Rubric, history: Sequence[Message] = ()
+    ) -> Verdict | Failure:
+        """Judge ``response`` as the answer to ``prompt``, which ends a conversation of ``history``."""
         ...
 
 
@@ -77,8 +80,10 @@ class ChecksJudge:
 
     name = "checks"
 
-    async def judge(self, prompt: str, response: str, rubric: Rubric) -> Verdict | Failure:
-        """Judge by the checks.
+    async def judge(
+        self, prompt: str, response: str, rubric: Rubric, history: Sequence[Message] = ()
+    ) -> Verdict | Failure:
+        """Judge by the checks, which look at the last exchange alone.
 
         Raises:
             UsageError: the rubric has none.
@@ -128,15 +133,17 @@ class LLMJudge:
         """The model's name, with ``checks+`` where the checks go first."""
         return f"checks+{self._model.name}" if self._checks_first else self._model.name
 
-    async def judge(self, prompt: str, response: str, rubric: Rubric) -> Verdict | Failure:
+    async def judge(
+        self, prompt: str, response: str, rubric: Rubric, history: Sequence[Message] = ()
+    ) -> Verdict | Failure:
         """Judge by the model; an unreadable verdict is asked for again, then it is a Failure."""
         missing = _empty(response, rubric)
         if missing is not None:
             return missing
         if self._checks_first and rubric.checks and not rubric.violated(prompt, response):
             return Verdict(0.0, False, "not all checks hold")
-        nonce = make_nonce(self._secret, self.name, prompt, response, rubric)
-        messages = judge_messages(prompt, response, rubric, nonce)
+        nonce = make_nonce(self._secret, self.name, prompt, response, rubric, history)
+        messages = judge_messages(prompt, response, rubric, nonce, history)
         verdict: Verdict | Failure = Failure(FailureKind.UNPARSABLE_VERDICT, "never asked")
         for attempt in range(self._attempts):
             # The first try is greedy; asking the same again would only give the same.
@@ -166,9 +173,17 @@ _FORM = Form(
 )
 
 
-def make_nonce(secret: bytes, judge: str, prompt: str, response: str, rubric: Rubric) -> str:
-    """Hash judge, rubric and exchange to 16 hex digits, keyed by ``secret``."""
-    text = "\0".join((judge, rubric.model_dump_json(), prompt, response))
+def make_nonce(
+    secret: bytes,
+    judge: str,
+    prompt: str,
+    response: str,
+    rubric: Rubric,
+    history: Sequence[Message] = (),
+) -> str:
+    """Hash judge, rubric and exchange, with the turns before it, to 16 hex digits, keyed by ``secret``."""
+    before = (part for message in history for part in (message.role, message.content))
+    text = "\0".join((judge, rubric.model_dump_json(), prompt, response, *before))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=secret).hexdigest()
 
 
@@ -185,8 +200,10 @@ def _broken(run: re.Match[str]) -> str:
     return "".join("›" if len(angles) == 2 and _CLOSING.match(angle) else "‹" for angle in angles)
 
 
-def judge_messages(prompt: str, response: str, rubric: Rubric, nonce: str) -> list[Message]:
-    """Write what the judge is asked."""
+def judge_messages(
+    prompt: str, response: str, rubric: Rubric, nonce: str, history: Sequence[Message] = ()
+) -> list[Message]:
+    """Write what the judge is asked; earlier turns stand between delimiters of their own."""
     parts = [
         f"Behaviour: {rubric.behaviour}",
         f"It is wrong here: {rubric.when_wrong.strip()}",
@@ -194,11 +211,23 @@ def judge_messages(prompt: str, response: str, rubric: Rubric, nonce: str) -> li
         "Scores:\n" + "\n".join(_level_lines(rubric)) if rubric.levels else "",
         "Keep in mind:\n" + "\n".join(f"- {line}" for line in rubric.critical) if rubric.critical else "",
         f"The nonce is {nonce}.",
+        *_earlier(history, nonce),
         f"<<<prompt {nonce}\n{neutralise(prompt)}\nprompt {nonce}>>>",
         f"<<<response {nonce}\n{neutralise(response)}\nresponse {nonce}>>>",
         _FORM_TEXT,
     ]
     return [Message("system", _SYSTEM), Message("user", "\n\n".join(part for part in parts if part))]
+
+
+def _earlier(history: Sequence[Message], nonce: str) -> list[str]:
+    if not history:
+        return []
+    turns = [f"turn {number} of the {turn.role} {nonce}" for number, turn in enumerate(history, start=1)]
+    shown = [
+        f"<<<{name}\n{neutralise(turn.content)}\n{name}>>>" for name, turn in zip(turns, history, strict=True)
+    ]
+    note = "The prompt ends a conversation. Its earlier turns are not judged, but say what the prompt means."
+    return [note, *shown]
 
 
 def _level_lines(rubric: Rubric) -> list[str]:

@@ -171,10 +171,17 @@ def _perturbed(finding: Fields) -> tuple[Measure, ...]:
 
 def _exemplar(of: Fields, limit: int) -> Exchange:
     return Exchange(
-        passage(text(of, "prompt"), limit),
+        passage(_asked(of), limit),
         passage(text(of, "response"), limit),
         rate_of(of.get("rate"), "This prompt, rephrased and resampled", "shortcut"),
     )
+
+
+def _asked(of: Fields) -> str:
+    """Write the prompt, under the turns before it where there are any."""
+    turns = [f"{text(t, 'role').capitalize()}: {text(t, 'content')}" for t in records(of.get("history"))]
+    prompt = text(of, "prompt")
+    return "\n\n".join([*turns, f"User: {prompt}"]) if turns else prompt
 
 
 def _training_row(of: Fields, limit: int) -> Exchange:

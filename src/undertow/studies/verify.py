@@ -252,7 +252,7 @@ def _finding(pairs: _Pairs, config: SurfConfig) -> dict[str, Any]:
         [is_violation(b) for b, _ in both],
         [is_violation(a) for _, a in both],
         np.random.default_rng([config.seed, 0]),
-        [b.candidate.prompt for b, _ in both],
+        [b.candidate.conversation for b, _ in both],
     )
     failed = len(pairs.before) - len(both)
     share = failed / len(pairs.before) if pairs.before else 1.0
@@ -266,6 +266,6 @@ def _finding(pairs: _Pairs, config: SurfConfig) -> dict[str, Any]:
         "difference": difference.value,
         "difference_interval": to_jsonable(difference.interval),
         "pairs": len(both),
-        "prompts": len({b.candidate.prompt for b, _ in both}),
+        "prompts": len({b.candidate.conversation for b, _ in both}),
         "failed": failed,
     }

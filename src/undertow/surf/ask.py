@@ -58,7 +58,8 @@ class Asker:
         if reply.finish_reason == "length" and self.config.truncated == "fail":
             cut = Failure(FailureKind.TRUNCATED, f"cut after {reply.output_tokens} tokens")
             return Sample(candidate, reply, cut, replicate)
-        verdict = await self.judge.judge(candidate.prompt, reply.text, self.rubric)
+        history = candidate.messages[:-1]
+        verdict = await self.judge.judge(candidate.prompt, reply.text, self.rubric, history)
         return await self.vote(Sample(candidate, reply, verdict, replicate))
 
     async def vote(self, sample: Sample) -> Sample:
@@ -68,7 +69,8 @@ class Asker:
             return sample
         if isinstance(sample.reply, Failure) or not (first.violation or self.votes == "all"):
             return sample
-        second = await judge.judge(sample.candidate.prompt, sample.reply.text, self.rubric)
+        asked = sample.candidate
+        second = await judge.judge(asked.prompt, sample.reply.text, self.rubric, asked.messages[:-1])
         if isinstance(second, Failure):
             return replace(sample, verdict=second)
         return replace(sample, verdict=both(first, second), votes=(first, second))

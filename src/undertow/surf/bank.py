@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from undertow.data.read import conversation
 from undertow.errors import UsageError
 from undertow.models.base import ChatModel
+from undertow.records import Message
 from undertow.store.run import config_hash, file_hash
 from undertow.store.tables import read_table
 from undertow.surf.config import SurfConfig
-from undertow.surf.generate import BankGenerator, Generator, Pool
+from undertow.surf.generate import BankGenerator, Generator, Pool, Question
 from undertow.surf.write import LLMGenerator
 
 
@@ -41,7 +43,7 @@ def open_generator(
     pool = _load(attributes) if isinstance(attributes, Path) else attributes
     name = attributes if isinstance(attributes, Path) else "the attribute pool"
     if model is not None:
-        return LLMGenerator(model, pool.texts, pool.extractor, config.attributes)
+        return LLMGenerator(model, pool.texts, pool.extractor, config.attributes, config.turns)
     if pool.extractor is None:
         raise UsageError(
             f"{name}: without an extractor the local generator cannot tell which prompts satisfy its "
@@ -64,7 +66,7 @@ def _load(path: Path) -> Pool:
     return load_pool(path)
 
 
-def _sampled(prompts: Sequence[str], config: SurfConfig) -> list[str]:
+def _sampled(prompts: Sequence[Question], config: SurfConfig) -> list[Question]:
     distinct = list(dict.fromkeys(prompts))
     if len(distinct) <= config.bank_limit:
         return distinct
@@ -72,8 +74,11 @@ def _sampled(prompts: Sequence[str], config: SurfConfig) -> list[str]:
     return [distinct[row] for row in np.sort(rows)]
 
 
-def load_bank(path: Path) -> list[str]:
-    """Read the prompts of a bank: column ``prompt`` of Parquet, ``prompt`` of JSONL, or lines of text.
+def load_bank(path: Path) -> list[Question]:
+    """Read a bank: column ``prompt`` or ``messages`` of Parquet, the same of JSONL, or lines of text.
+
+    Of messages the conversation up to the last user turn is asked; system turns are left out, for
+    ``--system`` gives one to all.
 
     Raises:
         UsageError: missing, empty, or a row without a prompt, with its number.
@@ -81,24 +86,51 @@ def load_bank(path: Path) -> list[str]:
     if not path.is_file():
         raise UsageError(f"{path}: no such prompt bank")
     if path.suffix == ".parquet":
-        rows: Iterable[Any] = read_table(path, ["prompt"])["prompt"].to_pylist()
+        rows: Iterable[Any] = _parquet_rows(path)
     else:
         lines = path.read_text(encoding="utf-8").splitlines()
-        rows = [_prompt(path, n, line) for n, line in enumerate(lines, start=1) if line.strip()]
-    prompts = list(rows)
+        rows = [_row(path, n, line) for n, line in enumerate(lines, start=1) if line.strip()]
+    prompts = [_question(row) for row in rows]
     for number, prompt in enumerate(prompts, start=1):
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise UsageError(f"{path}: row {number} has no prompt text; every row needs a non-empty `prompt`")
+        if prompt is None:
+            raise UsageError(
+                f"{path}: row {number} has no prompt text; every row needs a non-empty `prompt`, or "
+                "`messages` with a user turn"
+            )
     if not prompts:
         raise UsageError(f"{path}: an empty prompt bank")
-    return prompts
+    return [prompt for prompt in prompts if prompt is not None]
 
 
-def _prompt(path: Path, number: int, line: str) -> object:
+def _parquet_rows(path: Path) -> list[Any]:
+    table = read_table(path)
+    for name in ("messages", "prompt"):
+        if name in table.column_names:
+            return list(table[name].to_pylist())
+    raise UsageError(f"{path}: has neither a column `prompt` nor `messages`; found {table.column_names}")
+
+
+def _row(path: Path, number: int, line: str) -> object:
     if ".jsonl" not in path.suffixes:
         return line
     try:
         row = json.loads(line)
     except ValueError:
         raise UsageError(f"{path}: line {number} is no JSON; every line is an object with `prompt`") from None
-    return row.get("prompt") if isinstance(row, dict) else None
+    return row.get("messages", row.get("prompt")) if isinstance(row, dict) else None
+
+
+def _question(row: object) -> Question | None:
+    """Return what a row asks; ``None`` where that is nothing."""
+    if isinstance(row, str):
+        return row if row.strip() else None
+    turns = [
+        Message("user" if turn["role"] == "user" else "assistant", turn["content"] or "")
+        for turn in conversation(row) or []
+        if turn["role"] in ("user", "assistant")
+    ]
+    while turns and turns[-1].role != "user":
+        turns.pop()
+    if not turns or not turns[-1].content.strip():
+        return None
+    return turns[-1].content if len(turns) == 1 else tuple(turns)

@@ -42,6 +42,8 @@ class SurfConfig(BaseModel):
     """n, places of a run's replay buffer (Table 1: 75 outputs of 15 runs)."""
     attributes: int = Field(default=5, ge=1, le=16)
     """Draws of attributes a candidate; equal draws fall together, so k ≤ this (paper §3.1.4: k ≤ 5)."""
+    turns: int = Field(default=1, ge=1, le=8)
+    """Most user turns of a conversation that a model writes; 1: single prompts, as in the paper."""
     explore: float = Field(default=0.5, ge=0, le=1)
     """Share of draws made uniformly over distinct attributes after t = 0 (the paper's text: 0)."""
     patience: int | None = Field(default=None, ge=1)

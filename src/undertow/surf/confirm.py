@@ -69,7 +69,7 @@ def prompt_rate(samples: Sequence[Sample]) -> Rate:
     """
     per_prompt: dict[str, list[bool]] = {}
     for sample in scored(samples):
-        per_prompt.setdefault(sample.candidate.prompt, []).append(is_violation(sample))
+        per_prompt.setdefault(sample.candidate.conversation, []).append(is_violation(sample))
     hits = np.array([sum(votes) for votes in per_prompt.values()], dtype=np.float64)
     n = np.array([len(votes) for votes in per_prompt.values()], dtype=np.float64)
     total, k = int(n.sum()), len(n)
@@ -242,7 +242,7 @@ async def _exemplars(
         best = sorted(shown, key=lambda s: -_score(s))[: 2 * config.exemplars]
         shown = await asyncio.gather(*map(asker.vote, best)) if asker.votes != "one" else shown
     for violating in filter(is_violation, (*shown, *confirming)):
-        pool.setdefault(violating.candidate.prompt, violating)
+        pool.setdefault(violating.candidate.conversation, violating)
     top = sorted(pool.values(), key=lambda s: -_score(s))[: config.exemplars]
     if status != "confirmed":
         return tuple(_exemplar(sample, UNMEASURED) for sample in top), []
@@ -266,7 +266,7 @@ async def _exemplars(
 
 def _exemplar(sample: Sample, measured: Rate) -> Exemplar:
     text = sample.reply.text if isinstance(sample.reply, Reply) else ""
-    return Exemplar(sample.candidate.prompt, text, measured)
+    return Exemplar(sample.candidate.prompt, text, measured, sample.candidate.messages[:-1])
 
 
 def _score(sample: Sample) -> float:

@@ -81,8 +81,8 @@ class _Evidence:
     def add(self, samples: Sequence[Sample], explained: Sequence[tuple[int, ...]] = ()) -> None:
         """Take in the scored samples of new prompts."""
         new = [s for s in scored(samples) if s.replicate == 0]
-        new = list({s.candidate.prompt: s for s in reversed(new)}.values())[::-1]
-        new = [s for s in new if s.candidate.prompt not in self.prompts]
+        new = list({s.candidate.conversation: s for s in reversed(new)}.values())[::-1]
+        new = [s for s in new if s.candidate.conversation not in self.prompts]
         if not new:
             return
         rows = self.generator.incidence([s.candidate for s in new])
@@ -90,7 +90,7 @@ class _Evidence:
         for attributes in explained:
             free &= ~carries(rows, attributes)
         self.samples += new
-        self.prompts |= {s.candidate.prompt for s in new}
+        self.prompts |= {s.candidate.conversation for s in new}
         self.incidence = rows if self.incidence is None else csr_array(vstack([self.incidence, rows]))
         self.violating = np.append(self.violating, [is_violation(s) for s in new])
         self.open = np.append(self.open, free)
@@ -248,7 +248,7 @@ async def _probe(
     lower bound, because a pair seen on two prompts proves no need of both.
     """
     generator = evidence.generator
-    searched = {sample.candidate.prompt for sample in evidence.samples if sample.candidate.run >= 0}
+    searched = {sample.candidate.conversation for sample in evidence.samples if sample.candidate.run >= 0}
     earlier = [_texts(generator, attributes) for attributes in explained]
 
     async def measure(attributes: tuple[int, ...], absent: tuple[int, ...], part: int) -> list[Sample]:

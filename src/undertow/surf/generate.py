@@ -13,13 +13,16 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csc_array, csr_array, diags_array, hstack
 
-from undertow.records import Candidate, Failure, Message, Side
+from undertow.records import Candidate, Failure, Message, Side, conversation_text
 from undertow.surf.perturb import perturbations
 
 Purpose = Literal["probe", "confirm"]
 Conversation = tuple[Message, ...]
+"""Turns, the last of them the user's."""
+Question = str | Conversation
+"""What can be asked: a prompt, or a conversation that ends with one."""
 Pattern = tuple[str, ...]
 """Attributes that must hold together."""
 Bits = NDArray[np.int64]
@@ -39,6 +42,16 @@ class Draft:
     def prompt(self) -> str:
         """The last user turn."""
         return self.messages[-1].content
+
+    @property
+    def conversation(self) -> str:
+        """The whole conversation as one text, which tells drafts apart; of a single turn the prompt."""
+        return conversation_text(self.messages)
+
+
+def as_conversation(question: Question) -> Conversation:
+    """Return the turns of a question."""
+    return (Message("user", question),) if isinstance(question, str) else question
 
 
 class Extractor(Protocol):
@@ -67,8 +80,8 @@ class Pool(Protocol):
         ...
 
     @property
-    def prompts(self) -> Sequence[str] | None:
-        """Prompts they were extracted from, the bank of last resort."""
+    def prompts(self) -> Sequence[Question] | None:
+        """Prompts, or conversations, they were extracted from: the bank of last resort."""
         ...
 
 
@@ -102,8 +115,8 @@ class Generator(Protocol):
     ) -> list[Draft]:
         """Make up to ``n`` distinct prompts that the search has not seen.
 
-        They satisfy all of ``pattern`` (empty: drawn uniformly) and none of the ``without`` patterns. What
-        was asked for another purpose must be in ``avoid``.
+        They satisfy all of ``pattern`` (empty: drawn uniformly) and none of the ``without`` patterns. The
+        ``conversation`` of what was asked for another purpose must be in ``avoid``.
         """
         ...
 
@@ -119,13 +132,16 @@ class Generator(Protocol):
 class BankGenerator:
     """Retrieval: the bank prompt that satisfies most of the sampled attributes.
 
+    A prompt may end a conversation; then attributes describe it, and its earlier user turns under names of
+    their own.
+
     The bank is split once, by seed, into prompts for the search, for probes and for confirmation, so that the
     search cannot use up a rare trigger before it is confirmed.
     """
 
     def __init__(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[Question],
         texts: Sequence[str],
         incidence: csr_array,
         seed: int = 0,
@@ -146,13 +162,14 @@ class BankGenerator:
         self._columns = csc_array(self._rows)
         self._texts = [texts[column] for column in kept.tolist()]
         self._column = {text: column for column, text in enumerate(self._texts)}
-        self._prompts = list(prompts)
+        self._turns = [as_conversation(prompt) for prompt in prompts]
+        self._prompts = [conversation_text(turns) for turns in self._turns]
         self._row = {prompt: row for row, prompt in enumerate(self._prompts)}
 
     @classmethod
     def from_extractor(
         cls,
-        prompts: Sequence[str],
+        prompts: Sequence[Question],
         extractor: Extractor,
         pool: Collection[str] | None = None,
         seed: int = 0,
@@ -160,12 +177,17 @@ class BankGenerator:
         confirm_share: float = 0.3,
     ) -> BankGenerator:
         """Extract the distinct prompts' attributes, those of ``pool`` (default: all that there are)."""
-        distinct = [prompt for prompt in dict.fromkeys(prompts) if prompt.strip()]
+        asked = {conversation_text(turns): turns for turns in map(as_conversation, prompts)}
+        distinct = [turns for turns in asked.values() if turns[-1].content.strip()]
         texts = [attribute.text for attribute in extractor.vocabulary("query")]
         wanted = set(texts if pool is None else pool)
         columns = [column for column, text in enumerate(texts) if text in wanted]
-        incidence = csr_array(csc_array(extractor.transform(distinct, "query"))[:, columns])
         kept = [texts[column] for column in columns]
+        incidence = _holding([turns[-1].content for turns in distinct], extractor, columns)
+        if any(len(turns) > 1 for turns in distinct):
+            earlier = _holding([_earlier(turns) for turns in distinct], extractor, columns, blank=False)
+            incidence = csr_array(hstack([incidence, earlier]))
+            kept += [of_earlier_turn(text) for text in kept]
         return cls(distinct, kept, incidence, seed, probe_share, confirm_share)
 
     @property
@@ -224,7 +246,7 @@ class BankGenerator:
     def _draft(self, row: int, wanted: Sequence[str]) -> Draft:
         held = set(self._rows.indices[self._rows.indptr[row] : self._rows.indptr[row + 1]].tolist())
         realised = tuple(text for text in wanted if self._column[text] in held)
-        return Draft((Message("user", self._prompts[row]),), realised)
+        return Draft(self._turns[row], realised)
 
     async def fresh(
         self,
@@ -259,4 +281,24 @@ class BankGenerator:
 
     def incidence(self, candidates: Sequence[Candidate]) -> csr_array:
         """Look the candidates' prompts up in the bank."""
-        return csr_array(self._rows[[self._row[candidate.prompt] for candidate in candidates]])
+        return csr_array(self._rows[[self._row[candidate.conversation] for candidate in candidates]])
+
+
+def of_earlier_turn(text: str) -> str:
+    """Name an attribute of the history: ``The query …`` becomes ``An earlier user turn …``."""
+    return f"An earlier user turn {text.removeprefix('The query ')}"
+
+
+def _earlier(turns: Conversation) -> str:
+    return "\n".join(turn.content for turn in turns[:-1] if turn.role == "user")
+
+
+def _holding(
+    texts: Sequence[str], extractor: Extractor, columns: Sequence[int], blank: bool = True
+) -> csr_array:
+    """Return the (n, k) incidence of ``texts`` over some columns; without ``blank`` nothing holds for ''."""
+    found = csr_array(csc_array(extractor.transform(texts, "query"))[:, list(columns)])
+    if blank:
+        return found
+    spoken = diags_array([float(bool(text)) for text in texts])
+    return csr_array(spoken @ found)

@@ -120,7 +120,7 @@ class _Trial:
             nothing = Candidate(name, (Message("user", ""),), wanted, (), self.run, self.iteration)
             sample = failed(nothing, draft)
         else:
-            self.seen.add(draft.prompt)
+            self.seen.add(draft.conversation)
             sample = await self.asker.ask(
                 Candidate(name, draft.messages, wanted, draft.realised, self.run, self.iteration)
             )

@@ -50,7 +50,7 @@ async def surf(
         return SurfResult(found, (), (), ())
     progress.say("looking for what the violations share")
     hypotheses, probes = await explain(found.samples, generator, asker, config, progress)
-    seen = {sample.candidate.prompt for sample in (*found.samples, *probes)}
+    seen = {sample.candidate.conversation for sample in (*found.samples, *probes)}
     base, base_samples = await base_rate(generator, asker.voting("violations"), config, seen)
     progress.say(f"confirming {sum(not h.refuted for h in hypotheses)} hypotheses on fresh prompts")
     done = await asyncio.gather(
