@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 
 import pyarrow as pa
@@ -299,3 +300,21 @@ def test_five_hundred_findings_with_long_hostile_texts_stay_below_five_megabytes
     run = runs.surf(findings)
     make["write"](run / "attribution.json", [make["attribution"](finding=f"f{i}") for i in range(500)])
     assert write_report(run).stat().st_size < 5_000_000
+
+
+def test_two_judges_stand_beside_the_rate_that_both_confirm(runs, dom):
+    run = runs.surf()
+    alone = dom(write_report(run)).text
+    assert "two judges" not in alone
+    assert "By the judge alone" not in alone
+    [first, *others] = json.loads((run / "findings.json").read_text())
+    two = {
+        "judge_rate": {**first["rate"], "hits": 70, "n": 80},
+        "confirm_rate": {**first["rate"], "hits": 58, "n": 80},
+        "agreement": {"value": 0.61, "interval": {"low": 0.4, "high": 0.8}, "n": 80, "agreed": 66},
+    }
+    (run / "findings.json").write_text(json.dumps([{**first, **two}, *others]))
+    text = dom(write_report(run)).text
+    assert "κ = 0.61" in text
+    assert "agree on 66 of 80" in text
+    assert "By the confirming judge alone" in text

@@ -159,8 +159,16 @@ def _measures(m: Material) -> tuple[Measure, ...]:
         rate_of(m.finding.get("rate"), "Fresh prompts with the trigger", "shortcut"),
         rate_of(m.finding.get("base_rate"), "Base rate, prompts at random", "base"),
         rate_of(m.finding.get("control_rate"), "Control, reference model", "control"),
+        *_by_judge(m.finding),
         *_perturbed(m.finding),
     )
+
+
+def _by_judge(finding: Fields) -> tuple[Measure, ...]:
+    """Take what each of two judges said alone; the finding's rate is what both said."""
+    names = {"judge_rate": "By the judge alone", "confirm_rate": "By the confirming judge alone"}
+    measures = (rate_of(finding.get(key), name, "shortcut") for key, name in names.items())
+    return tuple(measure for measure in measures if measure.value is not None)
 
 
 def _perturbed(finding: Fields) -> tuple[Measure, ...]:

@@ -8,7 +8,7 @@ from undertow.report import facts, words
 from undertow.report.cards import Material, build_cards, rate_of, with_rows
 from undertow.report.charts import rates_chart, score_chart
 from undertow.report.contexts import Cell, Chart, Fact, Measure, MeasureRole, Page, Table
-from undertow.report.reading import Fields, fields, number, records, text
+from undertow.report.reading import Fields, fields, number, records, text, whole
 from undertow.report.runs import Run
 from undertow.report.scores import iteration_scores
 
@@ -50,6 +50,7 @@ def surf_page(run: Run) -> Page:
                 [_rate(f) for f in found], "fresh answers for each finding, none of them from the search"
             ),
             _floor(run, found),
+            *_judges(found),
             facts.failures(run),
             facts.cost(run),
         ),
@@ -92,7 +93,9 @@ def _audited(run: Run, found: Sequence[Fields]) -> Fact:
     rubric = text(run.summary, "rubric") or text(run.config, "rubric") or next(
         (text(f, "rubric") for f in found), ""
     )  # fmt: skip
-    told = (f"rubric {rubric}" if rubric else "", *_around(run.config))
+    second = text(run.config, "confirm_judge")
+    judged = f"confirmed only where {second} agrees" if second else ""
+    told = (f"rubric {rubric}" if rubric else "", judged, *_around(run.config))
     return Fact("What was audited", _target(run), tuple(line for line in told if line))
 
 
@@ -126,6 +129,18 @@ def _floor(run: Run, found: Sequence[Fields]) -> Fact:
                 (name + (f", highest of {len(rates)}" if len(rates) > 1 else ""),),
             )
     return Fact("Floor of the control", None, absent="not run")
+
+
+def _judges(found: Sequence[Fields]) -> tuple[Fact, ...]:
+    """Say how far two judges agree beyond chance, at the finding where they agree least."""
+    told = [fields(f.get("agreement")) for f in found]
+    known = [(value, of) for of in told if (value := number(of, "value")) is not None]
+    if not known:
+        return ()
+    least, of = min(known, key=lambda pair: pair[0])
+    agreed, n = whole(of, "agreed"), whole(of, "n")
+    detail = f"agree on {agreed} of {n}" + (f", least of {len(known)} findings" if len(known) > 1 else "")
+    return (Fact("Agreement of the two judges", f"κ = {least:.2f}", (detail,)),)
 
 
 def _charts(run: Run, found: Sequence[Fields]) -> tuple[Chart, ...]:
