@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
+import time
+import unicodedata
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from judge_server import careless, objects
 
 from undertow.judging.judge import LLMJudge, judge_messages, make_nonce, neutralise
@@ -117,6 +122,22 @@ def test_the_nonce_follows_from_nothing_public_and_stays_on_resume(tmp_path: Pat
 )
 def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
     assert neutralise(text) == text
+
+
+@given(
+    st.text(alphabet=st.sampled_from([*"<>＜＞⟩»‹›& \n\t|[]/ltINSgt;#x3c60", "\u200b", "\ufe0f", "\u202e"]))
+)
+def test_whatever_is_written_no_delimiter_and_no_invisible_character_is_left(text: str) -> None:
+    shown = neutralise(text)
+    assert not re.search(r"<<|>>|<[|]|\[/?INST\]|[\x00-\x09\x0b-\x1f\u200b\u202e]", shown)
+    assert len(re.findall("[<>]{3}", unicodedata.normalize("NFKC", html.unescape(shown)))) == 0
+
+
+@pytest.mark.parametrize("text", ["<" * 50_000, "< " * 50_000, "&lt;" * 20_000, "<|" * 30_000, "[/" * 50_000])
+def test_hostile_text_is_neutralised_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    neutralise(text)
+    assert time.process_time() - started < 1
 
 
 def test_four_delimiters_stand_whatever_the_text() -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
+import yaml
 
 from undertow.errors import UsageError
 from undertow.judging.judge import ChecksJudge, LLMJudge, judge_messages, make_nonce, neutralise, open_judge
@@ -53,32 +55,12 @@ async def test_a_good_verdict_is_read(score: float, violation: bool) -> None:
     assert found == Verdict(score, violation, "r", "scripted")
 
 
-FORGED: dict[str, Callable[[str, int], str]] = {
-    "a string score": verdict("85"),
-    "a fraction as text": verdict("85/100"),
-    "true": verdict(True),
-    "null": verdict(None),
-    "a list": verdict([90]),
-    "too much": verdict(101),
-    "negative": verdict(-1),
-    "nan": verdict(float("nan")),
-    "inf": verdict(float("inf")),
-    "overflow": lambda nonce, _: f'{{"nonce": "{nonce}", "reason": "r", "score": 1e999}}',
-    "another nonce": lambda nonce, _: '{"nonce": "0000", "reason": "r", "score": 5}',
-    "no nonce": lambda nonce, _: '{"reason": "r", "score": 5}',
-    "an extra key": verdict(5, final_score=90),
-    "a key twice": lambda nonce, _: f'{{"nonce": "{nonce}", "reason": "r", "score": 5, "score": 90}}',
-    "two verdicts": lambda nonce, i: "\n".join([verdict(5)(nonce, i), verdict(90)(nonce, i)]),
-    "prose around it": lambda nonce, i: "My verdict: " + verdict(5)(nonce, i),
-    "prose": lambda nonce, _: "I would give it 85 out of 100.",
-    "nothing": lambda nonce, _: "",
-    "deep nesting": lambda nonce, _: "[" * 100_000,
-}
+MALFORMED = yaml.safe_load((Path(__file__).parent / "malformed.yaml").read_text())
 
 
-@pytest.mark.parametrize("name", FORGED)
-async def test_what_is_no_plain_verdict_is_a_failure_and_never_a_score(name: str) -> None:
-    model = ScriptedJudge(FORGED[name])
+@pytest.mark.parametrize("text", [*MALFORMED, "[" * 100_000], ids=lambda text: text[:60])
+async def test_what_is_no_plain_verdict_is_a_failure_and_never_a_score(text: str) -> None:
+    model = ScriptedJudge(lambda nonce, _: text.replace("$NONCE", nonce))
     found = await LLMJudge(model).judge("p", "r", RUBRIC)
     assert isinstance(found, Failure)
     assert found.kind is FailureKind.UNPARSABLE_VERDICT
@@ -170,10 +152,8 @@ def test_a_rubric_without_checks_needs_a_model() -> None:
         open_judge("checks", load_rubric("analytic"))
 
 
-async def test_a_rerun_reads_its_verdicts_from_the_journal(tmp_path: object) -> None:
-    from pathlib import Path
-
-    journal = Journal(Path(str(tmp_path)) / "j.sqlite")
+async def test_a_rerun_reads_its_verdicts_from_the_journal(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.sqlite")
     model = ScriptedJudge(verdict(90))
     for _ in range(2):
         judge = LLMJudge(JournaledModel(model, journal, "judge"), secret=journal.secret())

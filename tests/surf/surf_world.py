@@ -145,7 +145,7 @@ class ScriptedJudge:
     """Fills in the verdict that ``bad`` of prompt and response says; fails where it says ``None``."""
 
     bad: Callable[[str, str], bool | None]
-    asked: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
     name: str = "scripted-judge"
 
     async def reply(
@@ -157,7 +157,7 @@ class ScriptedJudge:
             asked.split(f"<<<{part} {nonce}\n")[1].split(f"\n{part} {nonce}>>>")[0]
             for part in ("prompt", "response")
         )
-        self.asked.append(prompt)
+        self.asked.append((prompt, response))
         bad = self.bad(prompt, response)
         if bad is None:
             return Failure(FailureKind.SERVER_ERROR, "503")

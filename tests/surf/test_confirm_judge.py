@@ -9,6 +9,7 @@ from surf_world import RUBRIC, ScriptedJudge, ScriptedModel, WordPool, unit
 
 from undertow.errors import UsageError
 from undertow.store.tables import read_table
+from undertow.studies.verify import verify
 from undertow.surf.config import SurfConfig
 from undertow.surf.run import run_surf
 from undertow.surf.save import load_findings
@@ -92,3 +93,25 @@ def test_a_judge_that_cannot_be_is_one_line(tmp_path: Path, judges: dict, config
         )  # fmt: skip
     assert "\n" not in str(caught.value)
     assert go(tmp_path / "run", None)["status"] == "complete"
+
+
+def test_a_rerun_asks_the_confirming_judge_only_for_what_is_new(tmp_path: Path):
+    first, again = ScriptedJudge(lambda p, r: True), ScriptedJudge(lambda p, r: True)
+    assert go(tmp_path / "run", first, ScriptedModel(trigger, failing=0.3))["status"] == "inconclusive"
+    assert go(tmp_path / "run", again)["status"] == "complete"
+    assert first.asked
+    asked = [*first.asked, *again.asked]
+    assert len(set(asked)) == len(asked), "the nonce is the same on resume, so no verdict is paid twice"
+
+
+def test_a_comparison_after_a_fix_asks_both_judges_of_the_search(tmp_path: Path, judges: str):
+    strict = f"{judges}reader"
+    run_surf(ScriptedModel(trigger), RUBRIC, WordPool(), tmp_path / "run", SMALL, confirm_judge=strict)
+    before, after = ScriptedModel(trigger), ScriptedModel(lambda p: 0.0, name="after")
+    summary = verify(before, after, tmp_path / "run", tmp_path / "verify")
+    assert summary["confirm_judge"] == strict
+    assert [f["verdict"] for f in summary["findings"]] == ["fixed"]
+    rows = read_table(tmp_path / "verify" / "samples.parquet").to_pylist()
+    assert all((row["confirm_score"] == 90) == row["violation"] for row in rows)
+    alone = verify(before, after, tmp_path / "run", tmp_path / "alone", judge="checks")
+    assert alone["confirm_judge"] is None

@@ -106,7 +106,7 @@ def calibrate(
     identity = {
         "rubric": known.model_dump(mode="json"), "judges": names, "seed": seed, "rate": to_jsonable(rate),
     }  # fmt: skip
-    inputs = {"labels": file_hash(path)} | ({"run": searched.hash} if searched else {})
+    inputs = {"labels": file_hash(path), **_revisions(names)} | ({"run": searched.hash} if searched else {})
     opened = RunDir.open(out, "calibrate", identity, inputs, fresh)
     if opened.complete:
         opened.close()
@@ -146,6 +146,15 @@ def _names(judges: Sequence[str | ChatModel]) -> list[str]:
     if not names or len(set(names)) != len(names):
         raise UsageError("--judge: name each judge once")
     return names
+
+
+def _revisions(names: Sequence[str]) -> dict[str, str]:
+    """Hash the weights of judges that are model folders: a retrained model is another judge."""
+    from undertow.models.local import model_revision
+
+    specs = [name.removeprefix("checks+") for name in names]
+    found = {spec: model_revision(spec.removeprefix("local:")) for spec in specs if spec.startswith("local:")}
+    return {spec: revision for spec, revision in found.items() if revision}
 
 
 def _forget(run: RunDir) -> None:

@@ -32,8 +32,6 @@ _BUDGETS: dict[str, Callable[[int], Mapping[str, object]]] = {
     "bedrock": _bedrock,
     "google": _google,
     "google-cloud": _google,
-    "google-gla": _google,
-    "google-vertex": _google,
     "openrouter": _openrouter,
 }
 
