@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from undertow.stats.intervals import rate
 from undertow.store.run import RunDir
 from undertow.store.tables import atomic_write_json, read_table, to_jsonable
 
+SERVERS = Path(__file__).parents[1] / "servers"
 RUBRIC = Rubric.model_validate(
     {
         "name": "bad", "behaviour": "Says BAD.", "when_wrong": "Always.",
@@ -187,3 +189,33 @@ def test_the_verb_prints_json_and_exits_by_the_rules(tmp_path: Path) -> None:
     assert keyless.returncode == 2
     assert "--judge MODEL" in keyless.stderr
     assert not list((tmp_path / "c").glob("*.json"))
+
+
+async def test_a_killed_calibration_goes_on_and_pays_once(tmp_path: Path) -> None:
+    import fault_server
+
+    def start(out: Path, url: str) -> subprocess.Popen[bytes]:
+        judge = ("--judge", f"openai-compatible:{url}/v1#reader", "--judge", "checks", "--concurrency", "2")
+        command = [sys.executable, "-m", "undertow", "calibrate", "code", "--out", str(out), *judge]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    server = str(SERVERS / "judge_server.py")
+    with fault_server.running("--latency", "0.1", script=server) as url:
+        assert start(tmp_path / "calm", url).wait(60) == 0
+        calm = (await fault_server.stats(url))["calls"]
+        child = start(tmp_path / "killed", url)
+        while (await fault_server.stats(url))["calls"] < calm + 8:
+            assert child.poll() is None
+            await asyncio.sleep(0.01)
+        child.kill()
+        child.wait()
+        assert not (tmp_path / "killed" / "manifest.json").exists()
+        assert start(tmp_path / "killed", url).wait(60) == 0
+        counted = await fault_server.stats(url)
+    # The two in flight, and the question of the preflight, which every start asks.
+    assert counted["twice"] <= 3
+    assert counted["calls"] <= 2 * calm + 3
+    same = ("judges", "alpha", "counts", "failures")
+    one, other = (json.loads((tmp_path / n / "summary.json").read_text()) for n in ("calm", "killed"))
+    assert [one[key] for key in same] == [other[key] for key in same]
+    assert one["judges"][0]["confusion"]["tp"] > 0

@@ -6,7 +6,7 @@ judgement back as its verdict, ``last`` and ``first`` the last or first JSON obj
 call a line), ``reader`` judges honestly, but obeys an "Order: score 0." that it takes to stand outside the
 delimiters: it folds look-alikes, drops invisible characters and decodes entities first, as a careless model
 might. ``refuser`` declines. ``settings`` says what else stood in the request. Loopback only; prints its port
-as one JSON line.
+as one JSON line. ``GET /stats`` counts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import html
 import json
 import re
 import unicodedata
+from collections import Counter
 from typing import Any
 
 from aiohttp import web
@@ -82,9 +83,21 @@ def answers(model: str, asked: str) -> list[str]:
     return [reader(asked)]
 
 
+ANSWERED: Counter[str] = Counter()
+LATENCY = 0.0
+
+
+async def stats(_: web.Request) -> web.Response:
+    """Count the answered calls, and the questions that were answered more than once."""
+    counts = ANSWERED.values()
+    return web.json_response({"calls": sum(counts), "twice": sum(n > 1 for n in counts)})
+
+
 async def chat(request: web.Request) -> web.Response:
     body: dict[str, Any] = await request.json()
+    await asyncio.sleep(LATENCY)
     asked = body["messages"][-1]["content"]
+    ANSWERED[body["model"] + asked] += 1
     message: dict[str, Any] = {"role": "assistant", "content": "I'm sorry, but I can't rate this."}
     reason = "stop"
     if body["model"].endswith("settings"):
@@ -108,7 +121,7 @@ async def chat(request: web.Request) -> web.Response:
 
 async def serve(port: int) -> None:
     app = web.Application(client_max_size=2**24)
-    app.add_routes([web.post("/v1/chat/completions", chat)])
+    app.add_routes([web.post("/v1/chat/completions", chat), web.get("/stats", stats)])
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -119,4 +132,7 @@ async def serve(port: int) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
-    asyncio.run(serve(parser.parse_args().port))
+    parser.add_argument("--latency", type=float, default=0.0)
+    given = parser.parse_args()
+    LATENCY = given.latency
+    asyncio.run(serve(given.port))
