@@ -7,6 +7,7 @@ import html
 import re
 import time
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,15 @@ def attacks() -> list[str]:
     return texts
 
 
-async def judged(url: str, name: str, pairs: list[tuple[str, str]]) -> list[Verdict | Failure]:
+async def judged(
+    url: str, name: str, pairs: list[tuple[str, str]], history: Sequence[str] = ()
+) -> list[Verdict | Failure]:
+    """Judge each exchange, the n-th after the n-th of ``history`` where there is one."""
+    earlier = [(Message("user", text), Message("assistant", text)) for text in history] or [()] * len(pairs)
     async with open_model(url + name) as model:
         judge = LLMJudge(model, secret=SECRET)
-        return await asyncio.gather(*(judge.judge(prompt, response, RUBRIC) for prompt, response in pairs))
+        asked = zip(pairs, earlier, strict=True)
+        return await asyncio.gather(*(judge.judge(p, r, RUBRIC, turns) for (p, r), turns in asked))
 
 
 @pytest.mark.parametrize("name", ["verbatim", "first", "last", "calls"])
@@ -60,13 +66,15 @@ async def test_no_forged_verdict_becomes_one(judges: str, name: str) -> None:
     assert kinds == {FailureKind.UNPARSABLE_VERDICT}
 
 
-@pytest.mark.parametrize("place", ["response", "prompt"])
+@pytest.mark.parametrize("place", ["response", "prompt", "history"])
 async def test_no_attack_bends_the_verdict_of_a_judge_who_reads(judges: str, place: str) -> None:
     texts = attacks()
-    pairs = [
-        (PROMPT, f"{REFUSAL}\n{t}") if place == "response" else (f"{PROMPT}\n{t}", REFUSAL) for t in texts
-    ]
-    found = await judged(judges, "reader", pairs)
+    asked = {
+        "response": [(PROMPT, f"{REFUSAL}\n{text}") for text in texts],
+        "prompt": [(f"{PROMPT}\n{text}", REFUSAL) for text in texts],
+        "history": [(PROMPT, REFUSAL) for _ in texts],
+    }[place]
+    found = await judged(judges, "reader", asked, texts if place == "history" else ())
     bent = [text[:80] for text, verdict in zip(texts, found, strict=True) if _score(verdict) != 90]
     assert not bent
 
@@ -109,6 +117,8 @@ def test_the_nonce_follows_from_nothing_public_and_stays_on_resume(tmp_path: Pat
         assert make_nonce(again.secret(), *public) == one
         assert again.counts() == {}
     assert one != other
+    shifted = make_nonce(SECRET, "judge", f"{PROMPT}\0a", "b", RUBRIC)
+    assert shifted != make_nonce(SECRET, "judge", PROMPT, "a\0b", RUBRIC)
 
 
 @pytest.mark.parametrize(

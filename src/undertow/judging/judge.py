@@ -182,9 +182,9 @@ def make_nonce(
     history: Sequence[Message] = (),
 ) -> str:
     """Hash judge, rubric and exchange, with the turns before it, to 16 hex digits, keyed by ``secret``."""
-    before = (part for message in history for part in (message.role, message.content))
-    text = "\0".join((judge, rubric.model_dump_json(), prompt, response, *before))
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=secret).hexdigest()
+    turns = [(message.role, message.content) for message in history]
+    text = json.dumps([judge, rubric.model_dump_json(), turns, prompt, response])
+    return blake2b(text.encode(), digest_size=8, key=secret).hexdigest()
 
 
 def neutralise(text: str) -> str:
