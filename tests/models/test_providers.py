@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import time
@@ -154,3 +155,37 @@ def test_secrets_are_blanked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "abcdef" not in said
     assert "xyz" not in said
     assert "secret@" not in said
+
+
+@pytest.mark.parametrize(
+    ("spec", "package", "key"),
+    [
+        ("anthropic:m", "anthropic", "ANTHROPIC_API_KEY"),
+        ("openai:m", "openai", "OPENAI_API_KEY"),
+        ("google:m", "google-genai", "GOOGLE_API_KEY"),
+        ("openrouter:a/m", "openai", "OPENROUTER_API_KEY"),
+        ("xai:m", "xai-sdk", "XAI_API_KEY"),
+        ("groq:m", "groq", "GROQ_API_KEY"),
+        ("bedrock:m", "boto3", "AWS_DEFAULT_REGION"),
+    ],
+)
+def test_without_package_or_key_one_line_names_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, spec: str, package: str, key: str
+):
+    for name in [name for name in os.environ if name.endswith("_KEY") or name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(UsageError) as caught:
+        open_model(spec)
+    told = str(caught.value)
+    assert spec in told
+    assert "\n" not in told
+    assert f"`{package}`" in told or key in told
+    assert len(told) < 260
+
+
+@pytest.mark.parametrize(
+    ("spec", "key"), [("openai:m", "OPENAI_API_KEY"), ("openrouter:a/m", "OPENROUTER_API_KEY")]
+)
+def test_with_its_key_a_provider_opens(monkeypatch: pytest.MonkeyPatch, spec: str, key: str):
+    monkeypatch.setenv(key, "k-1234567")
+    assert open_model(spec).name == spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 FORMS = (
     "local:FOLDER_OR_HF_ID, openai-compatible:http://HOST:PORT/v1#MODEL, openai:MODEL, anthropic:MODEL, "
-    "google:MODEL, openrouter:MODEL or another provider of pydantic-ai"
+    "google:MODEL, openrouter:MODEL, inspect:PROVIDER/MODEL or another provider of pydantic-ai"
 )
 """The accepted model strings, for messages."""
 
@@ -48,8 +49,9 @@ def open_model(
     """Open the model that ``spec`` names; an async context manager that closes its connections.
 
     Args:
-        spec: ``local:…``, ``openai-compatible:URL#MODEL``, or a name of pydantic-ai. Keys come from the
-            environment: the provider's own variable, or ``UNDERTOW_API_KEY`` for an OpenAI-compatible server.
+        spec: ``local:…``, ``openai-compatible:URL#MODEL``, ``inspect:PROVIDER/MODEL`` (the extra
+            ``inspect``), or a name of pydantic-ai. Keys come from the environment: the provider's own
+            variable, or ``UNDERTOW_API_KEY`` for an OpenAI-compatible server.
         journal: Where answers are kept before they are used.
         role: The journal's word for who calls: target, judge, generator.
         concurrency: Calls under way at once, instead of ``limits.concurrency``; ``local:`` has ``batch``.
@@ -75,7 +77,7 @@ def open_model(
     limits = limits or Limits()
     if concurrency is not None:
         limits = replace(limits, concurrency=concurrency)
-    opened = _compatible(spec, rest, limits) if kind == "openai-compatible" else _named(spec, limits)
+    opened = _OPENERS.get(kind, _named)(spec, rest, limits)
     if budget is not None or price is not None:
         opened = opened.under(budget or Budget(), price)
     if thinking is not None:
@@ -112,7 +114,14 @@ def _compatible(spec: str, rest: str, limits: Limits) -> ProviderModel:
     return ProviderModel(spec, build, limits)
 
 
-def _named(spec: str, limits: Limits) -> ProviderModel:
+def _inspected(spec: str, rest: str, limits: Limits) -> ProviderModel:
+    from undertow.models.inspected import open_inspect
+
+    open_inspect(rest)
+    return ProviderModel(spec, lambda: open_inspect(rest), limits)
+
+
+def _named(spec: str, _: str, limits: Limits) -> ProviderModel:
     from pydantic_ai.exceptions import UserError
     from pydantic_ai.models import infer_model
 
@@ -121,11 +130,24 @@ def _named(spec: str, limits: Limits) -> ProviderModel:
 
     try:
         build()
-    except (UserError, ValueError) as error:
-        raise UsageError(f"model {spec!r}: {one_line(redact(str(error)), 200)}; use {FORMS}") from error
     except ImportError as error:
         raise UsageError(f"model {spec!r}: {one_line(str(error), 300)}") from error
+    except (UserError, ValueError) as error:
+        raise UsageError(f"model {spec!r}: {_lacking(redact(str(error)))}") from error
     return ProviderModel(spec, build, limits)
+
+
+def _lacking(told: str) -> str:
+    """Shorten what pydantic-ai says of a missing key to the variable that holds it."""
+    if "`region_name`" in told:
+        return "no region; set AWS_DEFAULT_REGION, and credentials of AWS"
+    variables = re.findall(r"`([A-Z][A-Z0-9_]*(?:KEY|TOKEN|REGION|PROJECT)[A-Z0-9_]*)`", told)
+    if variables:
+        return f"no key; set the environment variable {' or '.join(dict.fromkeys(variables))}"
+    return f"{one_line(told, 200)}; use {FORMS}"
+
+
+_OPENERS = {"openai-compatible": _compatible, "inspect": _inspected}
 
 
 def _provider(name: str) -> Provider[Any]:
