@@ -50,6 +50,9 @@ def test_a_run_directory_holds_the_whole_search(tmp_path: Path):
     samples = read_table(tmp_path / "run" / "samples.parquet").to_pylist()
     assert len(samples) == 180
     assert all(row["violation"] for row in samples if row["finding"])
+    used = {(row["finish_reason"], row["input_tokens"], row["output_tokens"]) for row in samples}
+    assert used == {("stop", 3, 2)}
+    assert {row["cost_usd"] for row in samples} == {None}  # no price is known, which is not 0
     prompts = read_table(tmp_path / "run" / "confirm_prompts.parquet").to_pylist()
     mine = [row for row in prompts if row["finding"] == finding["id"]]
     assert len(mine) == 20

@@ -35,7 +35,7 @@ def messages_from_json(text: str) -> tuple[Message, ...]:
 
 
 def sample_row(phase: str, finding: str, sample: Sample) -> dict[str, object]:
-    """Lay one sample out as a row; a missing reply, score or violation is null."""
+    """Lay one sample out as a row, usage and price of the target's call; what is missing is null."""
     candidate, reply, verdict = sample.candidate, sample.reply, sample.verdict
     answered = reply if isinstance(reply, Reply) else None
     judged = verdict if isinstance(verdict, Verdict) else None
@@ -53,6 +53,9 @@ def sample_row(phase: str, finding: str, sample: Sample) -> dict[str, object]:
         "realised": list(candidate.realised),
         "response": answered.text if answered else None,
         "finish_reason": answered.finish_reason if answered else None,
+        "input_tokens": answered.input_tokens if answered else None,
+        "output_tokens": answered.output_tokens if answered else None,
+        "cost_usd": answered.cost_usd if answered else None,
         "score": judged.score if judged else None,
         "violation": judged.violation if judged else None,
         "reason": judged.reason if judged else None,
@@ -76,6 +79,8 @@ def sample_table(labelled: Iterable[Labelled]) -> pa.Table:
             *((name, text) for name in ("prompt", "messages")),
             *((name, texts) for name in ("sampled", "realised")),
             *((name, text) for name in ("response", "finish_reason")),
+            *((name, pa.int64()) for name in ("input_tokens", "output_tokens")),
+            ("cost_usd", pa.float64()),
             ("score", pa.float64()),
             ("violation", pa.bool_()),
             *((name, text) for name in ("reason", "judge")),
