@@ -17,7 +17,8 @@ import pytest
 
 from undertow.errors import UsageError
 from undertow.index import build
-from undertow.index.build import IndexConfig, build_index
+from undertow.index.build import build_index
+from undertow.index.config import IndexConfig
 from undertow.index.open import Index
 
 STAGES = ["load", "extract", "embed", "cluster", "write"]
@@ -127,7 +128,7 @@ from pathlib import Path
 from undertow.index import build
 def dies(*rest):
     os.kill(os.getpid(), signal.SIGKILL)
-build._attribute_table = dies
+build.attribute_table = dies
 class E:
     name, dim = "hash", 16
     def embed(self, texts):

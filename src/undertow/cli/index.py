@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from undertow.cli.options import AsJson, Fresh, Out, Seed
+from undertow.cli.configure import configure
+from undertow.cli.options import AsJson, DryRun, Fresh, MaxCalls, MaxCost, Out, Seed
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
 
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 def command(
     data: Annotated[Path, typer.Argument(help="Parquet or JSONL with prompt/response or messages.")],
     out: Out,
+    extractor: Annotated[
+        str, typer.Option(help='"local" (no model), or a model string: ten sentences a text.')
+    ] = "local",
+    clusters: Annotated[
+        int | None, typer.Option(min=1, help="Clusters of a model's query attributes; default: a 376th.")
+    ] = None,
     seed: Seed = 0,
     embedder: Annotated[
         str, typer.Option(help='"minilm", or a sentence-transformers id or folder.')
@@ -26,19 +33,58 @@ def command(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Count malformed rows instead of stopping.")
     ] = False,
+    failure_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Rows a model may leave undescribed (0.1).")
+    ] = None,
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight.")] = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+    price: Annotated[
+        str | None, typer.Option(help="IN,OUT in US dollars per million tokens where none is known.")
+    ] = None,
+    dry_run: DryRun = False,
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe every row of a data set by attributes, so that behaviours can be traced to rows."""
-    from undertow.index.build import IndexConfig, build_index
+    from undertow.index.build import build_index, estimate_index
+    from undertow.index.config import IndexConfig
+    from undertow.models.prices import parse_price
 
-    config = IndexConfig(seed=seed, embedder=embedder, skip_bad=skip_bad)
+    config = configure(
+        IndexConfig, extractor=extractor, clusters=clusters, seed=seed, embedder=embedder, skip_bad=skip_bad,
+        failure_share=failure_share, concurrency=concurrency, max_calls=max_calls, max_cost=max_cost,
+        price=parse_price(price) if price else None,
+    )  # fmt: skip
+    if dry_run:
+        return emit(estimate_index(data, config), as_json, _render_estimate)
     with terminal_progress() as progress:
         summary = build_index(data, out, config, progress, fresh)
-    emit(summary, as_json, _render)
+    return emit(summary, as_json, _render)
+
+
+def _render_estimate(planned: dict[str, Any]) -> Iterator[str | Table]:
+    if not any(planned["calls"]):
+        yield f"{planned['rows']:,} rows; the local extractor calls no model"
+        return
+    names = (("calls", "calls"), ("input_tokens", "tokens read"), ("output_tokens", "tokens written"))
+    rows: list[tuple[object, ...]] = [(words, *(f"{n:,}" for n in planned[name])) for name, words in names]
+    cost = planned["cost_usd"]
+    rows.append(("US dollars", *(cost or ("no price known; give --price", ""))))
+    yield table((f"{planned['rows']:,} rows by {planned['extractor']}", "from", "to"), rows)
+    yield "nothing was asked or written"
 
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     rows = [(s["name"], s["rows"], s["seconds"], s["rows_per_second"]) for s in summary["stages"]]
-    yield table(("stage", "rows", "seconds", "rows/s"), rows)
-    yield f"index of {summary['counts']['scored']:,} rows in {summary['out']}"
+    if rows:
+        yield table(("stage", "rows", "seconds", "rows/s"), rows)
+    for side, told in summary.get("extraction", {}).items():
+        yield (
+            f"{side}: {told['failed']:,} rows without attributes, {told['retried']:,} asked again, "
+            f"{told['not_ten']:,} with another number than ten, {told['cut']:,} texts cut"
+        )
+    if summary.get("stopped"):
+        yield f"no index: {summary['stopped']}; the same command tries failed calls again"
+    else:
+        yield f"index of {summary['counts']['scored']:,} rows in {summary['out']}"

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from undertow.demo.check import check_answers
 from undertow.fixes.filter import filter_rows
 from undertow.fixes.fix import traced_rows
-from undertow.index.build import IndexConfig, build_index
+from undertow.index.build import build_index
+from undertow.index.config import IndexConfig
 from undertow.lab.build import TRAINING, Lab, build_lab
 from undertow.lab.world import draw_world
 from undertow.progress import SILENT, Progress

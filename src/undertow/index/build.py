@@ -1,8 +1,9 @@
 """Build an index: load → extract → embed → cluster → write (paper §4.1, Algorithm 1).
 
-Departures: attributes come from the local extractor, all that hold and not ten; each distinct string is
-embedded once, its multiplicity is its weight; a local attribute is exact and therefore its own cluster,
-because sentences that differ only in a quoted phrase embed close together and k-means would merge them.
+Attributes come from a model, ten a text as in the paper, or from the local extractor, all that hold.
+Departures: each distinct string is embedded once, its multiplicity is its weight; a local attribute is exact
+and therefore its own cluster, because sentences that differ only in a quoted phrase embed close together and
+k-means would merge them.
 
 Every stage is keyed by the content of its input and its settings. A killed build goes on at the stage it was
 in.
@@ -13,21 +14,41 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
 
+from undertow.attributes.cluster import default_k
+from undertow.attributes.embed import distinct
+from undertow.attributes.llm import PROMPT_HASH
 from undertow.errors import UsageError
+from undertow.index.attribute_table import alone, attribute_table
+from undertow.index.clusters import cluster, cluster_table
+from undertow.index.config import IndexConfig
+from undertow.index.describe import (
+    Described,
+    check_price,
+    describe_rows,
+    drop_failed,
+    failure_table,
+    join,
+    read_described,
+)
+from undertow.index.estimate import NOTHING, estimate
 from undertow.index.incidence import Incidence
 from undertow.index.open import SIDES
+from undertow.models.prices import list_price
 from undertow.progress import SILENT, Progress
 from undertow.records import Side
+from undertow.store.journal import Journal
 from undertow.store.run import RunDir, config_hash, file_hash
-from undertow.store.tables import atomic_write_json, read_table, write_shard, write_table
+from undertow.store.tables import atomic_write_json, read_shard, read_table, write_shard, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,25 +57,6 @@ if TYPE_CHECKING:
 
 SHARD_ROWS = 4096
 """Attributes per vector shard: also what a kill during embedding can lose."""
-
-
-class IndexConfig(BaseModel):
-    """Settings of an index build."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    extractor: str = Field("local", description="Where attributes come from.")
-    embedder: str = Field(
-        "minilm", description="Embedder spec: `minilm` or a sentence-transformers id or path."
-    )
-    clusters: int | None = Field(
-        None,
-        ge=1,
-        le=65_535,
-        description="K of the k-means over model-written attributes; None: attributes / 376.",
-    )
-    seed: int = Field(0, ge=0, description="Mining and k-means.")
-    skip_bad: bool = Field(False, description="Leave malformed rows out and count them.")
 
 
 def build_index(
@@ -73,18 +75,59 @@ def build_index(
         UsageError: the data cannot be read, the config is not supported, or ``out`` holds something else.
     """
     config = config or IndexConfig()
-    if config.extractor != "local":
-        raise UsageError(f"--extractor {config.extractor}: not known; the extractor is `local`")
     data = Path(data)
-    run = RunDir.open(Path(out), "index", config.model_dump(), {"data": file_hash(data)}, fresh)
+    if config.by_model:
+        check_price(config)
+    run = RunDir.open(Path(out), "index", config.identity(), _inputs(data, config), fresh)
     if run.complete:
         progress.say(f"{out}: this index is already built")
         run.close()
         return run.summary()
     try:
         return _Build(run, config, progress).make(data)
+    except UsageError:
+        _forget(run)
+        raise
     finally:
         run.close()
+
+
+def estimate_index(data: Path, config: IndexConfig) -> dict[str, Any]:
+    """Say what ``build_index`` would ask of a model: rows, calls, tokens, dollars; nothing is written.
+
+    Raises:
+        UsageError: the data cannot be read.
+    """
+    from undertow.data import load_examples
+
+    examples = load_examples(Path(data), skip_bad=config.skip_bad).table
+    price = config.price or (list_price(config.extractor) if config.by_model else None)
+    planned = estimate(examples, price) if config.by_model else NOTHING
+    said = {"status": "complete", "dry_run": True, "extractor": config.extractor}
+    return {**said, **asdict(replace(planned, rows=len(examples)))}
+
+
+def _inputs(data: Path, config: IndexConfig) -> dict[str, str]:
+    """Hash the data, and the weights of a local model: a retrained one is another input."""
+    hashes = {"data": file_hash(data)}
+    if config.extractor.startswith("local:"):
+        from undertow.models.local import model_revision
+
+        hashes["extractor"] = model_revision(config.extractor.removeprefix("local:")) or ""
+    return hashes
+
+
+def _forget(run: RunDir) -> None:
+    """Undo the start of a build that a wrong input ended, so that the mended command may start there."""
+    journal = run.file("journal.sqlite")
+    if run.resumed or not journal.exists():
+        return
+    with Journal(journal) as paid:
+        keep = bool(paid.counts())
+    if not keep:
+        shutil.rmtree(run.path / "stages", ignore_errors=True)
+        for file in (*run.path.glob(f"{journal.name}*"), run.file("config.json")):
+            file.unlink(missing_ok=True)
 
 
 class _Build:
@@ -94,15 +137,22 @@ class _Build:
         self.run = run
         self.config = config
         self.progress = progress
-        self.key = config_hash([run.identity["inputs"], run.identity["config"]])
+        parts = [run.identity["inputs"], run.identity["config"]]
+        self.key = config_hash([*parts, PROMPT_HASH] if config.by_model else parts)
 
     def make(self, data: Path) -> dict[str, Any]:
         """Run the stages."""
         loaded = self.stage("load", "examples", lambda folder: self.load(folder, data))
-        extracted = self.stage("extract", "examples", self.extract)
+        described = self.describe() if self.config.by_model else None
+        if described and (described.stopped or described.share_failed() > self.config.failure_share):
+            return self.unfinished(loaded, described)
+        extract = self.extract if described is None else self.join
+        extracted = self.stage("extract", "examples", extract)
         embedded = [self.embed(side, extracted[f"{side}_attributes"]) for side in SIDES]
         clustered = self.stage("cluster", "attributes", self.cluster)
         written = self.stage("write", "files", lambda folder: self.write(embedded[0]))
+        if described:
+            extracted = _add_time(extracted, described.shards)
         stages = [loaded, extracted, _sum_stages("embed", embedded), clustered, written]
         info = {
             "key": self.key,
@@ -116,13 +166,37 @@ class _Build:
             **{key: extracted[key] for side in SIDES for key in (f"{side}_attributes", f"{side}_pairs")},
             "clusters": clustered["clusters"],
         }
+        if described:
+            info |= {
+                "prompt_hash": PROMPT_HASH,
+                "extraction": described.by_side(),
+            }
         atomic_write_json(self.run.file("index.json"), info)
-        skipped = sum(loaded["skipped"].values())
-        counts = {"tried": loaded["rows"] + skipped, "scored": loaded["rows"], "failed": skipped}
         rates = [{k: stage[k] for k in ("name", "seconds", "rows", "rows_per_second")} for stage in stages]
-        return self.run.finish(
-            "complete", {"counts": counts, "failures": loaded["skipped"], "stages": rates, **info}
-        )
+        return self.run.finish("complete", {**_counted(loaded, described), "stages": rates, **info})
+
+    def describe(self) -> Described:
+        """Have every row described by the model, told what that may cost."""
+        examples = read_table(self.folder("load") / "examples.parquet")
+        price = self.config.price or list_price(self.config.extractor)
+        self.progress.say(f"describing {estimate(examples, price).line()}")
+        return describe_rows(self.run, self.config, examples, self.stage, self.progress)
+
+    def unfinished(self, loaded: dict[str, Any], described: Described) -> dict[str, Any]:
+        """End as inconclusive; the same command asks for what is missing."""
+        drop_failed(self.run, described)
+        share, most = described.share_failed(), self.config.failure_share
+        missing = f"{share:.1%} of the rows have no attributes on a side, more than {most:.1%}"
+        why = described.stopped or f"{missing}; a higher --failure-share accepts them"
+        self.progress.say(f"stopped: {why}; the same command tries failed calls again")
+        summary = {
+            **_counted(loaded, described),
+            "stopped": why,
+            "extractor": self.config.extractor,
+            "extraction": described.by_side(),
+            "stages": [],
+        }
+        return self.run.finish("inconclusive", summary)
 
     def stage(self, name: str, unit: str, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         """Run one stage once, timed; its JSON holds ``rows`` and what the stage has to say."""
@@ -169,7 +243,26 @@ class _Build:
         for side in SIDES:
             incidence = Incidence.from_matrix(extractor.transform(texts[side], side))
             incidence.save(folder / f"{side}_incidence")
-            attributes = _attribute_table(extractor.vocabulary(side), incidence)
+            entries = extractor.vocabulary(side)
+            attributes = attribute_table([e.text for e in entries], [e.kind for e in entries], incidence)
+            write_table(attributes, folder / f"{side}_attributes.parquet")
+            said |= {f"{side}_attributes": incidence.m, f"{side}_pairs": incidence.nnz}
+        return said
+
+    def join(self, folder: Path) -> dict[str, Any]:
+        """Lay the model's sentences against the rows: distinct strings, who has which, what failed."""
+        ids = read_table(self.folder("load") / "examples.parquet", ["id"])["id"]
+        described = read_described(self.run, ids)
+        write_table(failure_table(described), folder / "failures.parquet")
+        said: dict[str, Any] = {"rows": len(ids)}
+        for side in SIDES:
+            joined = join(described, side)
+            unique = distinct(joined.texts)
+            pairs = (np.ones(len(joined.rows), np.bool_), (joined.rows, unique.ids))
+            shape = (len(ids), len(unique.texts))
+            incidence = Incidence.from_matrix(sparse.csr_array(pairs, shape=shape))
+            incidence.save(folder / f"{side}_incidence")
+            attributes = attribute_table(unique.texts, ["llm"] * incidence.m, incidence)
             write_table(attributes, folder / f"{side}_attributes.parquet")
             said |= {f"{side}_attributes": incidence.m, f"{side}_pairs": incidence.nnz}
         return said
@@ -192,19 +285,32 @@ class _Build:
         return {**_sum_stages("embed", parts), "embedder": parts[0]["embedder"], "dim": parts[0]["dim"]}
 
     def cluster(self, folder: Path) -> dict[str, Any]:
-        """Give each attribute its cluster and the cluster's name; a local attribute is its own."""
-        import pyarrow as pa
-
+        """Give each attribute its cluster and the cluster's name."""
         sizes = {}
         for side in SIDES:
             table = read_table(self.folder("extract") / f"{side}_attributes.parquet")
-            ids = np.arange(table.num_rows)
-            kind = np.uint16 if table.num_rows <= np.iinfo(np.uint16).max + 1 else np.uint32
-            table = table.append_column("cluster", pa.array(ids.astype(kind)))
-            table = table.append_column("label", table["text"])
+            grouped = self.config.by_model and side == "query"
+            table = self.grouped(table, folder) if grouped else alone(table)
             write_table(table, folder / f"{side}_attributes.parquet")
-            sizes[side] = table.num_rows
-        return {"rows": sum(sizes.values()), "clusters": sizes["query"]}
+            sizes[side] = table
+        clusters = len(sizes["query"]["cluster"].unique())
+        return {"rows": sum(map(len, sizes.values())), "clusters": clusters}
+
+    def grouped(self, table: pa.Table, folder: Path) -> pa.Table:
+        """Cluster a model's wordings; the centroids and a table of the clusters are left in ``folder``."""
+        import pyarrow as pa
+
+        files = sorted(self.run.path.glob("stages/embed-query-*/*.npy"))
+        vectors = np.concatenate([read_shard(file) for file in files]).astype(np.float32)
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        weights = table["count"].to_numpy()
+        k = self.config.clusters or default_k(int(weights.sum()), len(table))
+        found = cluster(vectors, weights, table["text"].to_pylist(), k, self.config.seed)
+        np.save(folder / "query_centroids.npy", found.centroids, allow_pickle=False)
+        write_table(cluster_table(found, weights), folder / "clusters.parquet")
+        labels = np.array(found.labels, dtype=object)[found.owner]
+        table = table.append_column("cluster", pa.array(found.owner))
+        return table.append_column("label", pa.array(labels, pa.string()))
 
     def write(self, embedded: dict[str, Any]) -> dict[str, Any]:
         """Put the stages' files in their places; a hard link where the file system has them."""
@@ -217,24 +323,36 @@ class _Build:
             ]
             shards = sorted(self.run.path.glob(f"stages/embed-{side}-*/*.npy"))
             places += [(shard, f"{side}_vectors/{shard.name}") for shard in shards]
-        places.append((self.folder("extract") / "extractor", "extractor"))
+        if self.config.by_model:
+            places.append((self.folder("extract") / "failures.parquet", "failures.parquet"))
+            places += [(self.folder("cluster") / n, n) for n in ("query_centroids.npy", "clusters.parquet")]
+        else:
+            places.append((self.folder("extract") / "extractor", "extractor"))
         for source, place in places:
             files += _publish(source, self.run.file(place))
         return {"rows": files}
 
 
-def _attribute_table(vocabulary: Any, incidence: Incidence) -> pa.Table:
-    """Tabulate attributes: id, text, kind, count; row i is column i of the incidence."""
-    import pyarrow as pa
+def _counted(loaded: dict[str, Any], described: Described | None) -> dict[str, Any]:
+    """Count rows and failures: a row scored has attributes on both sides."""
+    skipped = sum(loaded["skipped"].values())
+    if described is None:
+        counts = {"tried": loaded["rows"] + skipped, "scored": loaded["rows"], "failed": skipped}
+        return {"counts": counts, "failures": loaded["skipped"]}
+    whole = sum(shard["whole"] for shard in described.shards)
+    failures = Counter(loaded["skipped"])
+    for side in SIDES:
+        failures.update(described.total(side)["failures"])
+    failed = described.rows - whole + skipped
+    counts = {"tried": described.rows + skipped, "scored": whole, "failed": failed}
+    return {"counts": counts, "failures": dict(failures.most_common()), "usage": described.usage}
 
-    return pa.table(
-        {
-            "id": pa.array(np.arange(incidence.m), pa.int64()),
-            "text": pa.array([attribute.text for attribute in vocabulary], pa.string()),
-            "kind": pa.array([attribute.kind for attribute in vocabulary], pa.string()),
-            "count": pa.array(incidence.counts, pa.int64()),
-        }
-    )
+
+def _add_time(joined: dict[str, Any], shards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add the time of the calls to that of the join."""
+    seconds = joined["seconds"] + sum(shard["seconds"] for shard in shards)
+    rate = round(joined["rows"] / seconds, 1) if seconds else None
+    return {**joined, "seconds": round(seconds, 3), "rows_per_second": rate}
 
 
 def _sum_stages(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:

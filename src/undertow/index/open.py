@@ -177,9 +177,27 @@ class Index:
         """Return the exact top-k scanner over a side's attribute vectors."""
         return self._scanners[side]
 
+    @property
+    def model(self) -> str | None:
+        """Model string of the extractor that wrote the attributes; ``None`` for the local one."""
+        name = str(self.info.get("extractor", "local"))
+        return None if name == "local" else name
+
+    @cached_property
+    def centroids(self) -> NDArray[np.float32]:
+        """(K, d) unit centroids of the query clusters, where a model wrote the attributes."""
+        rows: NDArray[np.float32] = np.load(self.path / "query_centroids.npy", allow_pickle=False)
+        return rows
+
     @cached_property
     def extractor(self) -> LocalExtractor:
-        """The extractor that made the attributes, for new prompts and responses."""
+        """The local extractor that made the attributes, for new prompts and responses.
+
+        Raises:
+            UsageError: a model made them.
+        """
+        if self.model:
+            raise UsageError(f"{self.path}: its attributes are written by {self.model}; this needs the model")
         from undertow.attributes.local import LocalExtractor
 
         return LocalExtractor.load(self.path / "extractor")
