@@ -46,3 +46,14 @@ Turns = Annotated[
     int,
     typer.Option("--turns", min=1, max=8, help="Most user turns of a conversation that --generator writes."),
 ]
+ConfirmJudge = Annotated[
+    str | None,
+    typer.Option("--confirm-judge", help="Second judge, of another family, that must agree to confirm."),
+]
+JudgeThinking = Annotated[
+    int | None, typer.Option("--judge-thinking", min=1, help="Thinking budget of the judge, tokens.")
+]
+ConfirmJudgeThinking = Annotated[
+    int | None,
+    typer.Option("--confirm-judge-thinking", min=1, help="Thinking budget of the confirming judge, tokens."),
+]

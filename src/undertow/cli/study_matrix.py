@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.configure import configure
-from undertow.cli.options import AsJson, Context, Fresh, MaxCalls, MaxCost, Out, Prices, Seed, System, Turns
+from undertow.cli.options import (
+    AsJson,
+    ConfirmJudge,
+    ConfirmJudgeThinking,
+    Context,
+    Fresh,
+    JudgeThinking,
+    MaxCalls,
+    MaxCost,
+    Out,
+    Prices,
+    Seed,
+    System,
+    Turns,
+)
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
 
@@ -28,6 +42,9 @@ def command(
     judge: Annotated[
         str, typer.Option(help='"checks" (the rubrics\' programmatic checks) or a model string.')
     ] = "checks",
+    confirm_judge: ConfirmJudge = None,
+    judge_thinking: JudgeThinking = None,
+    confirm_judge_thinking: ConfirmJudgeThinking = None,
     reference: Annotated[str | None, typer.Option(help="Model for the null control of every cell.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompt bank; default: the index's prompts.")] = None,
     algorithm: Annotated[str, typer.Option(help="As for `undertow surf`.")] = "surf",
@@ -60,12 +77,13 @@ def command(
         buffer=buffer, concurrency=concurrency, confirm=confirm, seed=seed, max_tokens=max_tokens,
         system=read_text(system) if system else None, max_calls=max_calls, max_cost=max_cost,
         prices=parse_prices(price or ()),
+        judge_thinking=judge_thinking, confirm_judge_thinking=confirm_judge_thinking,
         turns=turns, **read_context(context),
     )  # fmt: skip
     with terminal_progress() as progress:
         summary = run_matrix(
             target, rubric, attributes, out, config, reference=reference, generator=generator, judge=judge,
-            prompts=prompts, fresh=fresh, progress=progress,
+            confirm_judge=confirm_judge, prompts=prompts, fresh=fresh, progress=progress,
         )  # fmt: skip
         write_report(Path(summary["out"]))
     emit(summary, as_json, _render)

@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.configure import configure
-from undertow.cli.options import AsJson, Context, Fresh, MaxCalls, MaxCost, Out, Prices, Seed, System, Turns
+from undertow.cli.options import (
+    AsJson,
+    ConfirmJudge,
+    ConfirmJudgeThinking,
+    Context,
+    Fresh,
+    JudgeThinking,
+    MaxCalls,
+    MaxCost,
+    Out,
+    Prices,
+    Seed,
+    System,
+    Turns,
+)
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
 
@@ -30,15 +44,9 @@ def command(
     judge: Annotated[
         str, typer.Option(help='"checks" (the rubric\'s programmatic checks) or a model string.')
     ] = "checks",
-    confirm_judge: Annotated[
-        str | None, typer.Option(help="Second judge, of another family, that must agree to confirm.")
-    ] = None,
-    judge_thinking: Annotated[
-        int | None, typer.Option(min=1, help="Thinking budget of the judge, tokens.")
-    ] = None,
-    confirm_judge_thinking: Annotated[
-        int | None, typer.Option(min=1, help="The same of the confirming judge.")
-    ] = None,
+    confirm_judge: ConfirmJudge = None,
+    judge_thinking: JudgeThinking = None,
+    confirm_judge_thinking: ConfirmJudgeThinking = None,
     reference: Annotated[str | None, typer.Option(help="Model for the null control.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompt bank; default: the index's prompts.")] = None,
     algorithm: Annotated[str, typer.Option(help="surf: the paper's search.")] = "surf",

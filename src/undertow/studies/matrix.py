@@ -59,6 +59,7 @@ def run_matrix(
     reference: str | ChatModel | None = None,
     generator: str | ChatModel = "local",
     judge: str | ChatModel = "checks",
+    confirm_judge: str | ChatModel | None = None,
     prompts: Path | None = None,
     fresh: bool = False,
     progress: Progress = SILENT,
@@ -78,6 +79,7 @@ def run_matrix(
         reference: Model of the null control in every cell.
         generator: ``local`` or a model.
         judge: ``checks`` or a model.
+        confirm_judge: A second judge, without whose agreement nothing is confirmed.
         prompts: Prompt bank.
         fresh: Start over in a run directory of ours.
         progress: Hears about the work.
@@ -97,7 +99,7 @@ def run_matrix(
 
     config = config or SurfConfig()
     known = [load_rubric(r) if isinstance(r, (str, Path)) else r for r in rubrics]
-    roles = [Roles(target, reference, generator, judge) for target in targets]
+    roles = [Roles(target, reference, generator, judge, confirm_judge) for target in targets]
     names = [str(each.names()["target"]) for each in roles]
     _refuse_repeats("--target", names)
     _refuse_repeats("--rubric", [rubric.name for rubric in known])
@@ -116,7 +118,8 @@ def run_matrix(
                 where = run.path / _folder(name, rubric)
                 outcome = _searched(
                     target, rubric, attributes, where, _capped(config, run, where), reference=reference,
-                    generator=generator, judge=judge, prompts=prompts, progress=progress,
+                    generator=generator, judge=judge, confirm_judge=confirm_judge, prompts=prompts,
+                    progress=progress,
                 )  # fmt: skip
                 outcomes.append(outcome)
                 task.advance()
