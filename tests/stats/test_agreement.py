@@ -36,6 +36,20 @@ def test_kappa_and_its_interval_are_those_of_statsmodels(seed: int) -> None:
     assert (found.n, found.agreed) == (80, int((a == b).sum()))
 
 
+def test_resamples_of_a_prompt_are_no_evidence_about_others() -> None:
+    rng = np.random.default_rng(3)
+    a = rng.random(60) < 0.5
+    b = np.where(rng.random(60) < 0.8, a, ~a)
+    once = cohens_kappa(a, b)
+    prompts = np.repeat(np.arange(60), 5)
+    copied = cohens_kappa(np.repeat(a, 5), np.repeat(b, 5), groups=prompts, rng=rng)
+    naive = cohens_kappa(np.repeat(a, 5), np.repeat(b, 5))
+    assert copied.value == pytest.approx(once.value)
+    widths = [found.interval.high - found.interval.low for found in (once, copied, naive) if found.interval]
+    assert widths[1] == pytest.approx(widths[0], rel=0.15)
+    assert widths[2] < 0.6 * widths[0]
+
+
 def test_kappa_is_undefined_where_chance_must_agree() -> None:
     for a, b in (([], []), ([1, 1], [1, 1])):
         found = cohens_kappa(a, b)

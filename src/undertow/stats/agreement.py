@@ -15,13 +15,21 @@ from undertow.records import Agreement, Interval, Rate
 from undertow.stats.intervals import normal_quantile, rate, score_bounds
 
 
-def cohens_kappa(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Agreement:
-    """Cohen's κ of two raters (n,), with the large-sample interval of Fleiss, Cohen & Everitt 1969, eq. 13.
+def cohens_kappa(
+    first: ArrayLike,
+    second: ArrayLike,
+    level: float = 0.95,
+    groups: ArrayLike | None = None,
+    rng: np.random.Generator | None = None,
+) -> Agreement:
+    """Cohen's κ (1960) of two raters (n,), ``None`` where chance alone must agree: both used one label only.
 
-    Cohen 1960. ``None`` where chance alone must agree: both raters used one label only.
+    Without ``groups`` the interval is for large samples (Fleiss, Cohen & Everitt 1969, eq. 13). ``groups``
+    (n,) names the prompt of each item; whole prompts are then resampled with ``rng``, 2,000 times, for
+    resamples of one prompt are alike (Davison & Hinkley 1997, section 3.8).
 
     Raises:
-        ValueError: lengths differ.
+        ValueError: lengths differ, or ``groups`` without ``rng``.
     """
     a, b = np.asarray(first), np.asarray(second)
     if a.shape != b.shape or a.ndim != 1:
@@ -29,28 +37,49 @@ def cohens_kappa(first: ArrayLike, second: ArrayLike, level: float = 0.95) -> Ag
     n, agreed = len(a), int((a == b).sum())
     if n == 0:
         return Agreement(None, None, 0, 0, "nothing was rated by both")
-    p = _table(a, b) / n
-    rows, columns = p.sum(1), p.sum(0)
-    chance = float(rows @ columns)
-    if chance > 1 - 1e-12:
+    _, labels = np.unique(np.concatenate([a, b]), return_inverse=True)
+    k = int(labels.max()) + 1
+    pairs = labels[:n] * k + labels[n:]
+    table = _tables(pairs, np.zeros(n, np.int64), k)
+    kappa = float(_kappas(table)[0])
+    if math.isnan(kappa):
         return Agreement(None, None, n, agreed, "both used one label only")
-    observed = float(np.trace(p))
-    kappa = (observed - chance) / (1 - chance)
-    half = normal_quantile(level) * math.sqrt(max(_kappa_variance(p, kappa, chance), 0.0) / n)
-    interval = Interval(max(-1.0, kappa - half), min(1.0, kappa + half), level)
-    return Agreement(kappa, interval, n, agreed)
+    if groups is None:
+        half = normal_quantile(level) * math.sqrt(max(_kappa_variance(table[0] / n, kappa), 0.0) / n)
+        return Agreement(kappa, Interval(max(-1.0, kappa - half), min(1.0, kappa + half), level), n, agreed)
+    if rng is None:
+        raise ValueError("resampling whole groups needs an rng")
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    return Agreement(kappa, _resampled(_tables(pairs, group, k), rng, level), n, agreed)
 
 
-def _table(a: NDArray[np.generic], b: NDArray[np.generic]) -> NDArray[np.float64]:
-    labels, codes = np.unique(np.concatenate([a, b]), return_inverse=True)
-    k = len(labels)
-    pairs = codes[: len(a)] * k + codes[len(a) :]
-    return np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
+def _resampled(tables: NDArray[np.float64], rng: np.random.Generator, level: float) -> Interval:
+    """Percentile interval of κ over whole groups; a resample with one label only says nothing."""
+    drawn = (tables[rng.integers(len(tables), size=len(tables))].sum(0) for _ in range(2000))
+    draws = _kappas(np.stack(list(drawn)))
+    low, high = np.quantile(draws[~np.isnan(draws)], [0.5 - level / 2, 0.5 + level / 2])
+    return Interval(float(low), float(high), level)
 
 
-def _kappa_variance(p: NDArray[np.float64], kappa: float, chance: float) -> float:
+def _tables(pairs: NDArray[np.int64], group: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Count the pairs of labels of each group, (groups, k, k)."""
+    found = np.bincount(group * k * k + pairs, minlength=(int(group.max()) + 1) * k * k)
+    return found.reshape(-1, k, k).astype(np.float64)
+
+
+def _kappas(tables: NDArray[np.float64]) -> NDArray[np.float64]:
+    """κ of each table (R, k, k); NaN where chance alone must agree."""
+    p = tables / tables.sum((1, 2), keepdims=True)
+    chance = (p.sum(1) * p.sum(2)).sum(1)
+    observed = np.trace(p, axis1=1, axis2=2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(chance < 1 - 1e-12, (observed - chance) / (1 - chance), np.nan)
+
+
+def _kappa_variance(p: NDArray[np.float64], kappa: float) -> float:
     """Variance of κ times n (Fleiss, Cohen & Everitt 1969, eq. 13)."""
     rows, columns = p.sum(1), p.sum(0)
+    chance = float(rows @ columns)
     same = float((np.diag(p) * (1 - (rows + columns) * (1 - kappa)) ** 2).sum())
     cross = (columns[:, None] + rows[None, :]) ** 2
     other = (1 - kappa) ** 2 * float((p * cross).sum() - (np.diag(p) * np.diag(cross)).sum())

@@ -205,7 +205,7 @@ def _finding(
         base_rate=base,
         failed=sum(isinstance(sample.verdict, Failure) for sample in tried(samples)),
         exemplars=exemplars,
-        **_by_judge(samples),
+        **_by_judge(samples, np.random.default_rng([asker.config.seed, 4])),
     )
 
 
@@ -215,15 +215,19 @@ class _ByJudge(TypedDict, total=False):
     agreement: Agreement
 
 
-def _by_judge(samples: Sequence[Sample]) -> _ByJudge:
+def _by_judge(samples: Sequence[Sample], rng: np.random.Generator) -> _ByJudge:
     """Measure what each of two judges says alone, and how far they agree; nothing for one judge."""
     voted = [sample for sample in samples if sample.votes]
     if not voted:
         return {}
     alone = [[replace(sample, verdict=sample.votes[judge]) for sample in voted] for judge in (0, 1)]
     first, second = ([is_violation(sample) for sample in part] for part in alone)
-    rates = prompt_rate(alone[0]), prompt_rate(alone[1])
-    return {"judge_rate": rates[0], "confirm_rate": rates[1], "agreement": cohens_kappa(first, second)}
+    prompts = [sample.candidate.prompt for sample in voted]
+    return {
+        "judge_rate": prompt_rate(alone[0]),
+        "confirm_rate": prompt_rate(alone[1]),
+        "agreement": cohens_kappa(first, second, groups=prompts, rng=rng),
+    }
 
 
 async def _exemplars(
