@@ -49,7 +49,9 @@ def command(
     confirm_judge_thinking: ConfirmJudgeThinking = None,
     reference: Annotated[str | None, typer.Option(help="Model for the null control.")] = None,
     prompts: Annotated[Path | None, typer.Option(help="Prompt bank; default: the index's prompts.")] = None,
-    algorithm: Annotated[str, typer.Option(help="surf: the paper's search.")] = "surf",
+    algorithm: Annotated[
+        str, typer.Option(help="surf: the paper's search; archive: distinct triggers, without iterations.")
+    ] = "surf",
     runs: Annotated[int, typer.Option(min=1, help="Parallel runs.")] = 5,
     iterations: Annotated[int, typer.Option(min=1, help="Iterations of a run, T.")] = 5,
     candidates: Annotated[int, typer.Option(min=1, help="Candidates of an iteration, N.")] = 120,

@@ -30,8 +30,9 @@ class SurfConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    algorithm: Literal["surf"] = "surf"
-    """``surf`` is the parity mode: a top-n buffer per run, updated once an iteration (paper §3.1)."""
+    algorithm: Literal["surf", "archive"] = "surf"
+    """``surf`` is the parity mode: a top-n buffer per run, updated once an iteration (paper §3.1);
+    ``archive`` updates one belief with every verdict and looks for distinct triggers."""
     runs: int = Field(default=5, ge=1)
     """Parallel runs, each with its own buffer (paper §3.1.6: 15)."""
     iterations: int = Field(default=5, ge=1)

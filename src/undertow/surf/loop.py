@@ -53,6 +53,8 @@ class Search:
     """In the same order."""
     buffers: tuple[tuple[Entry, ...], ...]
     """The replay buffer of each run, best first."""
+    triggers: tuple[tuple[str, ...], ...] = ()
+    """Attributes, alone or in pairs, that the search itself took for triggers; parity names none."""
 
 
 async def search(
@@ -78,6 +80,7 @@ async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfCo
     seen: set[str] = set()
     samples: list[Sample] = []
     iterations: list[Iteration] = []
+    buffers: list[list[Entry]] = []
     for t in range(config.iterations):
         # Attribute weighting (§3.1.3, eq. 1); an empty buffer gives the uniform draw of t = 0.
         weights = attribute_weights(buffer, len(index))
@@ -86,20 +89,21 @@ async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfCo
 
         # Candidate generation (§3.1.4), reply and judgement (§3.1.5): one task a candidate, no barrier.
         wanted = [tuple(generator.texts[a] for a in attributes) for attributes in drawn]
-        trial = _Trial(run, t, asker, generator, config, seen, task)
+        trial = Trial(run, t, asker, generator, config, seen, task)
         new = await asyncio.gather(*(trial.candidate(number, texts) for number, texts in enumerate(wanted)))
 
         # Selection (§3.1.5, eq. 2), in candidate order whatever finished first.
         buffer = top_k(buffer, [_entry(sample, index) for sample in scored(new)], config.buffer)
         samples += new
-        iterations.append(_iteration(run, t, new, buffer))
-        if asker.budget.closed or _converged(iterations, config.patience):
+        iterations.append(summarised(run, t, new, buffer))
+        buffers.append(buffer)
+        if asker.budget.closed or converged(buffers, config.patience):
             break
     return Search(tuple(samples), tuple(iterations), (tuple(buffer),))
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
+class Trial:
     """What all candidates of one iteration share."""
 
     run: int
@@ -134,7 +138,8 @@ def _entry(sample: Sample, index: dict[str, int]) -> Entry:
     return Entry(sample.verdict.score, realised, sample.candidate.id)
 
 
-def _iteration(run: int, t: int, new: Sequence[Sample], buffer: Sequence[Entry]) -> Iteration:
+def summarised(run: int, t: int, new: Sequence[Sample], buffer: Sequence[Entry]) -> Iteration:
+    """Count what iteration ``t`` of ``run`` asked; ``buffer`` is how it left the buffer."""
     scores = [sample.verdict.score for sample in new if isinstance(sample.verdict, Verdict)]
     return Iteration(
         run=run,
@@ -144,13 +149,17 @@ def _iteration(run: int, t: int, new: Sequence[Sample], buffer: Sequence[Entry])
         failed=len(tried(new)) - len(scores),
         violations=sum(map(is_violation, new)),
         mean_score=float(np.mean(scores)) if scores else None,
-        buffer_mean=float(np.mean([entry.score for entry in buffer])) if buffer else None,
+        buffer_mean=_mean(buffer),
     )
 
 
-def _converged(iterations: Sequence[Iteration], patience: int | None) -> bool:
-    """Say whether the buffer's mean has not risen for ``patience`` iterations (§3.1.6)."""
-    if patience is None or len(iterations) <= patience:
+def _mean(buffer: Sequence[Entry]) -> float | None:
+    return float(np.mean([entry.score for entry in buffer])) if buffer else None
+
+
+def converged(buffers: Sequence[Sequence[Entry]], patience: int | None) -> bool:
+    """Say whether the mean of a run's buffer has not risen for ``patience`` iterations (§3.1.6)."""
+    if patience is None or len(buffers) <= patience:
         return False
-    means = [-1.0 if it.buffer_mean is None else it.buffer_mean for it in iterations]
+    means = [-1.0 if (mean := _mean(buffer)) is None else mean for buffer in buffers]
     return max(means[-patience:]) <= max(means[:-patience])

@@ -9,12 +9,16 @@ from itertools import chain
 
 from undertow.progress import SILENT, Progress
 from undertow.records import Sample
+from undertow.surf.archive import archive
 from undertow.surf.ask import Asker, scored
 from undertow.surf.config import SurfConfig
 from undertow.surf.confirm import Confirmation, base_rate, confirm
 from undertow.surf.explain import Hypothesis, explain
 from undertow.surf.generate import Generator
 from undertow.surf.loop import Search, search
+
+SEARCHES = {"surf": search, "archive": archive}
+"""By ``--algorithm``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ async def surf(
     progress: Progress = SILENT,
 ) -> SurfResult:
     """Search (§3.1), explain, confirm (§3.2.3)."""
-    found = await search(asker, generator, config, progress)
+    found = await SEARCHES[config.algorithm](asker, generator, config, progress)
     if not config.confirm or not scored(found.samples):
         return SurfResult(found, (), (), ())
     progress.say("looking for what the violations share")

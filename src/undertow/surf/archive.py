@@ -1,0 +1,152 @@
+"""The steady-state search, ``--algorithm archive``: every verdict changes what is asked next.
+
+Departures from the paper (§3.1): no iterations to wait for, one posterior over all runs instead of a buffer a
+run, and distinct triggers as the aim instead of high scores. The first violation of an attribute is minimised
+at once; the trigger it leads to is explained away and explored no more (:mod:`undertow.surf.belief`,
+:mod:`undertow.surf.diagnose`). The result has the form of the parity search: ``candidates`` candidates stand
+for an iteration, all of them of run 0, and the elites of the niches for the buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from undertow.progress import SILENT, Progress, Task
+from undertow.records import Sample
+from undertow.surf.ask import Asker
+from undertow.surf.belief import Indices, Trigger
+from undertow.surf.config import SurfConfig
+from undertow.surf.diagnose import CERTAIN, Diagnosis
+from undertow.surf.generate import Generator
+from undertow.surf.learn import Learner, Outcome
+from undertow.surf.loop import Iteration, Search, Trial, converged, summarised
+from undertow.surf.pool import Entry
+
+ROLES = 3
+"""Calls of a candidate, one after another: with so many candidates a call in flight no role need wait."""
+IN_FLIGHT = 128
+"""Candidates in flight where no concurrency is set; more would mostly be drawn from an older belief."""
+MAX_TESTS = 12
+"""Candidates spent on one diagnosis."""
+
+
+def in_flight(config: SurfConfig) -> int:
+    """Return the number of candidates in flight; one at a concurrency of one, which fixes all draws."""
+    if config.concurrency is None:
+        return IN_FLIGHT
+    return 1 if config.concurrency == 1 else ROLES * config.concurrency
+
+
+async def archive(
+    asker: Asker, generator: Generator, config: SurfConfig, progress: Progress = SILENT
+) -> Search:
+    """Ask ``runs × iterations × candidates`` candidates, the tests of diagnoses among them."""
+    total = config.runs * config.iterations * config.candidates
+    learner = Learner(generator, config, asker.rubric.threshold, progress)
+    with progress.task("search", total) as task:
+        steady = _Steady(asker, generator, config, task, learner, total)
+        await asyncio.gather(*(steady.work() for _ in range(min(in_flight(config), total))))
+    return steady.result()
+
+
+@dataclass(slots=True)
+class _Steady:
+    """The work in flight; workers share it, and nothing awaits between reading and changing it."""
+
+    asker: Asker
+    generator: Generator
+    config: SurfConfig
+    task: Task
+    learner: Learner
+    total: int
+    started: int = 0
+    """Candidates."""
+    samples: dict[int, Sample] = field(default_factory=dict)
+    """Finished candidates by number."""
+    elites: list[list[Entry]] = field(default_factory=list)
+    """The elites whenever a block's worth of candidates was finished."""
+    seen: set[str] = field(default_factory=set)
+    """Prompts so far."""
+    stopped: bool = False
+    """The elites rise no more."""
+
+    async def work(self) -> None:
+        """Draw, ask, learn; minimise what violates anew; until the budget is spent."""
+        while (number := self._take()) is not None:
+            rng = np.random.default_rng([self.config.seed, 6, number, 0])
+            drawn = self.learner.belief.draw(self.config.attributes, self.config.explore, rng)
+            outcome = await self._ask(number, drawn)
+            if outcome is None:
+                continue
+            self.learner.count_draw(outcome)
+            if self.learner.is_news(outcome):
+                self.learner.conclude(outcome, await self._minimise(outcome, rng))
+
+    def _take(self) -> int | None:
+        """Return the next candidate's number, or ``None`` when there is none."""
+        if self.stopped or self.asker.budget.closed or self.started >= self.total:
+            return None
+        self.started += 1
+        return self.started - 1
+
+    async def _ask(self, number: int, drawn: Indices) -> Outcome | None:
+        """Take one candidate to its verdict and learn from it; ``None`` for a failure."""
+        block, place = divmod(number, self.config.candidates)
+        trial = Trial(0, block, self.asker, self.generator, self.config, self.seen, self.task)
+        sample = await trial.candidate(place, tuple(self.generator.texts[column] for column in drawn))
+        outcome = self.learner.learn(drawn, sample)
+        self.samples[number] = sample
+        if len(self.samples) % self.config.candidates == 0:
+            self.elites.append(self.learner.elites)
+            self.stopped = converged(self.elites, self.config.patience)
+        return outcome
+
+    async def _minimise(self, first: Outcome, rng: np.random.Generator) -> Trigger | None:
+        """Regenerate subsets of a violating prompt's attributes until its trigger is clear, or seems none.
+
+        A trigger must also violate in ``min_hits`` prompts, or it could not be proposed, once by itself.
+        """
+        belief = self.learner.belief
+        diagnosis = Diagnosis(first.sampled.tolist(), first.single, first.half, self.learner.chance, rng)
+        violating = [set(first.sampled.tolist())]
+        for _ in range(MAX_TESTS):
+            trigger, certain = diagnosis.best[0], diagnosis.best[1] >= CERTAIN
+            if certain and (trigger is None or _proven(violating, set(trigger), self.config.min_hits)):
+                return trigger
+            test = list(trigger) if certain and trigger else diagnosis.next()
+            if test is None or belief.explains(first.held) or (number := self._take()) is None:
+                return None
+            outcome = await self._ask(number, belief.ask(test))
+            if outcome is None or outcome.explained:
+                continue
+            held = set(outcome.held.tolist()).intersection(first.sampled.tolist())
+            diagnosis.observe(held, outcome.violates)
+            violating += [held] if outcome.violates else []
+        return None
+
+    def result(self) -> Search:
+        """Lay out what was asked by blocks, in order of number."""
+        blocks: dict[int, list[Sample]] = {}
+        for _, sample in sorted(self.samples.items()):
+            blocks.setdefault(sample.candidate.iteration, []).append(sample)
+        final = self.learner.elites
+        elites = [*self.elites, *[final] * len(blocks)]
+        iterations: list[Iteration] = [
+            summarised(0, block, new, buffer)
+            for (block, new), buffer in zip(blocks.items(), elites, strict=False)
+        ]
+        texts = self.generator.texts
+        return Search(
+            tuple(sample for new in blocks.values() for sample in new),
+            tuple(iterations),
+            (tuple(final),),
+            tuple(tuple(texts[column] for column in trigger) for trigger in self.learner.belief.known),
+        )
+
+
+def _proven(violating: list[set[int]], trigger: set[int], min_hits: int) -> bool:
+    """Say whether enough violating prompts carry ``trigger``, one of them no other suspect."""
+    return sum(trigger <= held for held in violating) >= min_hits and trigger in violating
