@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from undertow.errors import UsageError
-from undertow.judging.calibrate import calibrate
+from undertow.judging.calibrate import Spending, calibrate
 from undertow.judging.labels import read_labels
 from undertow.judging.rubric import Rubric
 from undertow.models.base import Settings
@@ -108,11 +108,18 @@ def test_a_judge_no_better_than_chance_corrects_nothing(tmp_path: Path) -> None:
     assert "no better than chance" in judge["corrected"]["reason"]
 
 
-def search(folder: Path, judge: str = "checks", confirm_judge: str | None = None) -> Path:
+def search(
+    folder: Path, judge: str = "checks", confirm_judge: str | None = None, judge_thinking: int | None = None
+) -> Path:
     measured = rate(24, 40)
     finding = Finding("bad-1", "bad", "b", ("The query x",), "confirmed", measured, None, rate(4, 80), 0, ())
     lost = Finding("bad-2", "bad", "b", ("The query y",), "rejected", rate(1, 40), None, None, 0, ())
-    config = {"rubric": RUBRIC.model_dump(mode="json"), "judge": judge, "confirm_judge": confirm_judge}
+    config = {
+        "rubric": RUBRIC.model_dump(mode="json"),
+        "judge": judge,
+        "confirm_judge": confirm_judge,
+        "judge_thinking": judge_thinking,
+    }
     run = RunDir.open(folder / "search", "surf", config)
     atomic_write_json(run.file("findings.json"), to_jsonable([finding, lost]))
     run.finish("complete", {})
@@ -137,6 +144,23 @@ def test_with_two_judges_a_search_is_corrected_by_what_both_say(tmp_path: Path) 
     [found] = calibrate(RUBRIC, tmp_path / "out", labels(tmp_path), ["checks", Model()], run=run)["findings"]
     # Both: sensitivity 0.75 of the checks, specificity 1 of the model.
     assert found["rate"]["value"] == pytest.approx(0.6 / 0.75)
+
+
+def test_a_judge_that_thought_otherwise_in_the_search_corrects_nothing(tmp_path: Path) -> None:
+    run = search(tmp_path, judge="model", judge_thinking=4000)
+    with pytest.raises(UsageError, match="--thinking 4000"):
+        calibrate(RUBRIC, tmp_path / "out", labels(tmp_path), [Model()], run=run)
+
+
+def test_a_budget_that_is_spent_leaves_the_calibration_open(tmp_path: Path, judges: str) -> None:
+    spec = f"{judges}reader"
+    few = calibrate("code", tmp_path / "out", judges=[spec], spending=Spending(max_calls=5))
+    assert few["status"] == "inconclusive"
+    assert few["judges"][0]["n"] == 4, "the first call is the question whether the model is there"
+    assert few["failures"] == {"budget": few["counts"]["failed"]}
+    assert calibrate("code", tmp_path / "out", judges=[spec])["status"] == "complete"
+    with pytest.raises(UsageError, match="no price is known"):
+        calibrate("code", tmp_path / "other", judges=[spec], spending=Spending(max_cost=1.0))
 
 
 @pytest.mark.parametrize(

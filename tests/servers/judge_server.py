@@ -102,6 +102,8 @@ async def chat(request: web.Request) -> web.Response:
     reason = "stop"
     if body["model"].endswith("settings"):
         message["content"] = json.dumps({key: body[key] for key in body if key != "messages"})
+    elif "The nonce is" not in asked:
+        message["content"] = "yes"
     elif body["model"] != "refuser":
         calls = [
             {"id": f"c{i}", "type": "function", "function": {"name": "verdict", "arguments": text}}

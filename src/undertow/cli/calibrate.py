@@ -34,6 +34,9 @@ def command(
     run: Annotated[
         Path | None, typer.Option(help="Search whose confirmed findings' rates are corrected.")
     ] = None,
+    thinking: Annotated[
+        int | None, typer.Option(min=1, help="Thinking budget of the judge models, tokens.")
+    ] = None,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight a judge.")] = None,
     max_cost: MaxCost = None,
     max_calls: MaxCalls = None,
@@ -52,7 +55,7 @@ def command(
     with terminal_progress() as progress:
         summary = calibrate(
             rubric, out, labels, judge or ("checks",), rate=_rate(rate), run=run, seed=seed,
-            spending=spending, fresh=fresh, progress=progress,
+            thinking=thinking, spending=spending, fresh=fresh, progress=progress,
         )  # fmt: skip
     emit(summary, as_json, _render)
 

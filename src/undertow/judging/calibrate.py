@@ -73,6 +73,7 @@ def calibrate(
     rate: Rate | None = None,
     run: Path | None = None,
     seed: int = 0,
+    thinking: int | None = None,
     spending: Spending = Spending(),
     fresh: bool = False,
     progress: Progress = SILENT,
@@ -87,6 +88,7 @@ def calibrate(
         rate: An observed rate to correct by each judge.
         run: A finished search: the rates of its confirmed findings are corrected by the judges that it used.
         seed: Fixes the bootstrap of α.
+        thinking: Thinking budget of the judge models, tokens a verdict.
         spending: Caps and prices.
         fresh: Empty a run directory of ours first.
         progress: Hears about the work.
@@ -102,9 +104,10 @@ def calibrate(
     path = labels or _own_labels(rubric)
     exchanges = read_labels(path)
     names = _names(judges)
-    searched = _read_search(run, known, names) if run else None
+    searched = _read_search(run, known, names, thinking) if run else None
     identity = {
         "rubric": known.model_dump(mode="json"), "judges": names, "seed": seed, "rate": to_jsonable(rate),
+        "thinking": thinking,
     }  # fmt: skip
     inputs = {"labels": file_hash(path), **_revisions(names)} | ({"run": searched.hash} if searched else {})
     opened = RunDir.open(out, "calibrate", identity, inputs, fresh)
@@ -113,7 +116,8 @@ def calibrate(
         return opened.summary()
     try:
         with Journal(opened.file("journal.sqlite")) as journal:
-            said = asyncio.run(_judge_all(judges, known, exchanges, journal, spending, progress))
+            desk = _Desk(known, journal, spending, thinking)
+            said = asyncio.run(_judge_all(judges, exchanges, desk, progress))
             usage = journal.usage()
         judged = dict(zip(names, said, strict=True))
         _save(opened, exchanges, judged)
@@ -164,26 +168,54 @@ def _forget(run: RunDir) -> None:
             file.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class _Desk:
+    """What all judges of a calibration share."""
+
+    rubric: Rubric
+    journal: Journal
+    spending: Spending
+    thinking: int | None
+
+    async def open(self, judge: str | ChatModel, budget: Budget, stack: AsyncExitStack) -> Judge:
+        """Open and preflight one judge; ``stack`` closes it."""
+        secret = self.journal.secret()
+        if not isinstance(judge, str):
+            return LLMJudge(JournaledModel(judge, self.journal, "judge"), secret=secret)
+        if judge == "checks":
+            return open_judge(judge, self.rubric)
+        from undertow.models.open import open_model, preflight
+
+        spec, spending = judge.removeprefix("checks+"), self.spending
+        if spending.max_cost is not None and spending.price is None and list_price(spec) is None:
+            raise UsageError(
+                f"--max-cost: no price is known for {spec}; give --price IN,OUT "
+                "(US dollars per million tokens)"
+            )
+        model = open_model(
+            spec,
+            journal=self.journal,
+            role="judge",
+            concurrency=spending.concurrency,
+            budget=budget,
+            price=spending.price,
+            thinking=self.thinking,
+        )
+        await preflight(await stack.enter_async_context(model))
+        return open_judge(judge, self.rubric, model, secret)
+
+
 async def _judge_all(
-    judges: Sequence[str | ChatModel],
-    rubric: Rubric,
-    exchanges: Sequence[LabelledExchange],
-    journal: Journal,
-    spending: Spending,
-    progress: Progress,
+    judges: Sequence[str | ChatModel], exchanges: Sequence[LabelledExchange], desk: _Desk, progress: Progress
 ) -> list[Judged]:
     """Put every judge to every exchange, all at once."""
-    budget = Budget(spending.max_calls, spending.max_cost, *_spent(journal))
+    spent = desk.journal.usage()
+    budget = Budget(desk.spending.max_calls, desk.spending.max_cost, spent.calls, spent.cost_usd)
     async with AsyncExitStack() as stack:
-        opened = [await _open(judge, rubric, journal, spending, budget, stack) for judge in judges]
+        opened = [await desk.open(judge, budget, stack) for judge in judges]
         with progress.task("calibrate", len(opened) * len(exchanges)) as task:
-            rows = (_judge_each(judge, rubric, exchanges, task) for judge in opened)
+            rows = (_judge_each(judge, desk.rubric, exchanges, task) for judge in opened)
             return await asyncio.gather(*rows)
-
-
-def _spent(journal: Journal) -> tuple[int, float]:
-    usage = journal.usage()
-    return usage.calls, usage.cost_usd
 
 
 async def _judge_each(
@@ -195,37 +227,6 @@ async def _judge_each(
         return verdict
 
     return await asyncio.gather(*map(one, exchanges))
-
-
-async def _open(
-    judge: str | ChatModel,
-    rubric: Rubric,
-    journal: Journal,
-    spending: Spending,
-    budget: Budget,
-    stack: AsyncExitStack,
-) -> Judge:
-    if not isinstance(judge, str):
-        return LLMJudge(JournaledModel(judge, journal, "judge"), secret=journal.secret())
-    if judge == "checks":
-        return open_judge(judge, rubric)
-    from undertow.models.open import open_model, preflight
-
-    spec = judge.removeprefix("checks+")
-    if spending.max_cost is not None and spending.price is None and list_price(spec) is None:
-        raise UsageError(
-            f"--max-cost: no price is known for {spec}; give --price IN,OUT (US dollars per million tokens)"
-        )
-    model = open_model(
-        spec,
-        journal=journal,
-        role="judge",
-        concurrency=spending.concurrency,
-        budget=budget,
-        price=spending.price,
-    )
-    await preflight(await stack.enter_async_context(model))
-    return open_judge(judge, rubric, model, journal.secret())
 
 
 def _save(run: RunDir, exchanges: Sequence[LabelledExchange], judged: Mapping[str, Judged]) -> None:
@@ -368,7 +369,7 @@ def _json(corrected: Corrected) -> dict[str, Any]:
     return found
 
 
-def _read_search(run: Path, rubric: Rubric, judges: Sequence[str]) -> _Search:
+def _read_search(run: Path, rubric: Rubric, judges: Sequence[str], thinking: int | None) -> _Search:
     manifest = read_manifest(run)
     if manifest["verb"] != "surf" or manifest["status"] == "running":
         raise UsageError(
@@ -377,9 +378,16 @@ def _read_search(run: Path, rubric: Rubric, judges: Sequence[str]) -> _Search:
     stored = manifest["config"]
     if Rubric.model_validate(stored["rubric"]) != rubric:
         raise UsageError(f"{run}: searched by another rubric than {rubric.name}, or by another wording of it")
-    used = tuple(name for name in (stored["judge"], stored.get("confirm_judge")) if name)
+    roles = [role for role in ("judge", "confirm_judge") if stored.get(role)]
+    used = tuple(stored[role] for role in roles)
     if missing := [name for name in used if name not in judges]:
         raise UsageError(f"{run}: was judged by {', '.join(used)}; calibrate it too: --judge {missing[0]}")
+    for role, name in zip(roles, used, strict=True):
+        budget = stored.get(f"{role}_thinking")
+        if name != "checks" and budget != thinking:
+            raise UsageError(
+                f"{run}: {name} judged with a thinking budget of {budget}; give --thinking {budget}"
+            )
     rows = read_json(run / "findings.json")
     findings = tuple(from_jsonable(Finding, row) for row in rows)
     confirmed = tuple(finding for finding in findings if finding.status == "confirmed")
