@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from undertow.index.build import build_index as build_index
     from undertow.index.open import Index as Index
     from undertow.index.query import query as query
+    from undertow.judging.calibrate import calibrate as calibrate
     from undertow.records import Attribution as Attribution
     from undertow.records import Failure as Failure
     from undertow.records import Finding as Finding
@@ -36,6 +37,7 @@ _PUBLIC = {
     "Index": "undertow.index.open",
     "query": "undertow.index.query",
     "run_surf": "undertow.surf.run",
+    "calibrate": "undertow.judging.calibrate",
     "trace_pair": "undertow.turf.trace",
     "trace_run": "undertow.turf.trace",
     "train_sft": "undertow.training.sft",
