@@ -171,6 +171,8 @@ def test_a_budget_that_is_spent_leaves_the_calibration_open(tmp_path: Path, judg
         ("l.csv", "prompt,response,label\na,b,1\na,b,maybe\n", "row 2: label 'maybe' is no label"),
         ("l.jsonl", '{"prompt": "a", "response": "b", "label": 1}\n{"prompt"\n', "line 2: not JSON"),
         ("l.jsonl", "[1]\n", "line 1: no object"),
+        ("l.csv", "prompt,response,label,messages\na,b,1,[3]]\n", "row 1: messages: no list"),
+        ("l.csv", 'prompt,response,label,messages\na,b,1,"[3, 4]"\n', "row 1: messages: no list"),
         ("l.jsonl", "", "empty"),
         ("l.txt", "x", "unknown format"),
     ],
@@ -196,6 +198,15 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
     found = [read_labels(tmp_path / f"l.{kind}") for kind in ("jsonl", "csv", "parquet")]
     assert found[0] == found[1] == found[2]
     assert [dict(e.raters) for e in found[0]] == [{"rater1": False}, {"rater1": None}]
+
+
+def test_a_table_of_samples_is_read_with_the_turns_before_the_prompt(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes?"},
+             {"role": "user", "content": "a"}]  # fmt: skip
+    row = {"prompt": "a", "response": "b", "label": 1, "messages": json.dumps(turns)}
+    (tmp_path / "l.jsonl").write_text(json.dumps(row))
+    [found] = read_labels(tmp_path / "l.jsonl")
+    assert found.history == (Message("user", "hi"), Message("assistant", "yes?"))
 
 
 def test_the_verb_prints_json_and_exits_by_the_rules(tmp_path: Path) -> None:

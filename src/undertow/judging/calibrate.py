@@ -222,7 +222,7 @@ async def _judge_each(
     judge: Judge, rubric: Rubric, exchanges: Sequence[LabelledExchange], task: Task
 ) -> list[Verdict | Failure]:
     async def one(exchange: LabelledExchange) -> Verdict | Failure:
-        verdict = await judge.judge(exchange.prompt, exchange.response, rubric)
+        verdict = await judge.judge(exchange.prompt, exchange.response, rubric, exchange.history)
         task.advance()
         return verdict
 

@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from undertow.errors import UsageError
 from undertow.judging.rubric import shipped_rubrics
+from undertow.records import Message
 from undertow.text import one_line
 
 _SHIPPED = Path(__file__).parent / "rubrics" / "examples"
@@ -31,6 +33,8 @@ class LabelledExchange:
     """The label that counts as the truth."""
     raters: Mapping[str, bool | None]
     """What single raters said, by column; ``None`` where one said nothing."""
+    history: tuple[Message, ...] = ()
+    """Turns before the prompt, oldest first."""
 
 
 def shipped_labels(rubric: str) -> Path | None:
@@ -43,7 +47,8 @@ def read_labels(path: Path) -> list[LabelledExchange]:
     """Read CSV, JSONL or Parquet with ``prompt``, ``response``, ``label`` and any columns ``rater…``.
 
     A label is 1 or 0, true or false, yes or no, ``violation`` or ``no violation``, ``wrong`` or ``right``;
-    case does not count. A rater's cell may be empty.
+    case does not count. A rater's cell may be empty. ``messages``, where there is one, is a conversation that
+    ends with the prompt, as a search's samples have it: a list of ``role`` and ``content``, or its JSON.
 
     Raises:
         UsageError: no such file, another format, a missing column or a label that is none; with the row.
@@ -99,7 +104,19 @@ def _exchange(path: Path, where: str, row: Mapping[str, object]) -> LabelledExch
     raters = {
         name: _label(path, where, name, value) for name, value in row.items() if str(name).startswith("rater")
     }
-    return LabelledExchange(str(texts[0]), str(texts[1]), violation, raters)
+    history = _history(path, where, row.get("messages"))
+    return LabelledExchange(str(texts[0]), str(texts[1]), violation, raters, history)
+
+
+def _history(path: Path, where: str, value: object) -> tuple[Message, ...]:
+    """Read the turns before the prompt."""
+    try:
+        turns: Any = json.loads(value) if isinstance(value, str) and value.strip() else value or []
+        return tuple(Message(turn["role"], str(turn["content"])) for turn in turns[:-1])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"labels {path}: {where}: messages: no list of role and content ({error})"
+        ) from error
 
 
 def _label(path: Path, where: str, column: str, value: object) -> bool | None:
