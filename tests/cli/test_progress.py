@@ -1,4 +1,5 @@
 import io
+import re
 import threading
 
 import pytest
@@ -6,6 +7,7 @@ from rich.console import Console
 
 from undertow.cli import progress as module
 from undertow.cli.progress import Bars, Lines, terminal_progress
+from undertow.progress import RunStatus, SearchStatus
 
 
 class Clock:
@@ -80,3 +82,68 @@ def test_no_colour_is_obeyed_and_a_pipe_gets_plain_lines(monkeypatch, capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == "hello\nfrom a library\n"
+
+
+def status(calls=0, **other):
+    runs = (RunStatus(0, 2, 5, 95.0, 12, 4), RunStatus(1, 1, 5, None, 0, 0))
+    whole = {"open": 9, "in_flight": 4, "failed": 1, "max_calls": None, "spent_usd": 0.0, "max_usd": None}
+    return SearchStatus(runs, calls=calls, **{**whole, **other})
+
+
+def test_a_log_line_of_a_search_says_where_it_stands(clock):
+    stream = io.StringIO()
+    with Lines(stream).task("search", 1000) as task:
+        for done in range(1, 61):
+            clock.now += 0.125
+            task.tell(status(calls=20 * done, spent_usd=0.5, max_usd=2.0))
+            task.advance(10)
+    [line, _] = stream.getvalue().splitlines()
+    assert line == (
+        "search: 400 of 1,000 (40%) iteration 2–3 of 5, top 95, 12 violating, 800 calls, 160.0/s, "
+        "4 in flight, 9 open, 1 failed, $0.50 of $2.00 spent, about 0:00:08 left"
+    )
+
+
+def test_a_stall_shows_in_the_pace(clock):
+    pace = module.Pace()
+    assert pace.add(0) is None
+    for second in range(1, 6):
+        clock.now = second
+        assert pace.add(10 * second) == 10
+    clock.now = 12
+    assert pace.add(50) == pytest.approx((50 - 20) / 10)
+    clock.now = 30
+    assert pace.add(50) is None
+
+
+def test_a_terminal_gets_a_line_a_run_and_none_after_the_search():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    with module._rich_bars(console) as rich_bars:
+        bars = Bars(rich_bars)
+        with bars.task("search", 1000) as task:
+            task.tell(status(calls=7, triggers=3))
+            with console.capture() as drawn:
+                console.print(rich_bars.get_renderable())
+        with console.capture() as after:
+            console.print(rich_bars.get_renderable())
+    shown = [line.split() for line in re.sub(r"\x1b\[[\d;?]*\w", "", drawn.get()).splitlines()]
+    assert ["1", "3/5", "95", "12", "4"] in shown
+    assert ["2", "2/5", "–", "0", "0"] in shown
+    assert [
+        "3",
+        "triggers",
+        "·",
+        "7",
+        "calls",
+        "·",
+        "4",
+        "in",
+        "flight",
+        "·",
+        "9",
+        "open",
+        "·",
+        "1",
+        "failed",
+    ] in shown
+    assert "triggers" not in after.get()

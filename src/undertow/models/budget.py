@@ -59,6 +59,11 @@ class Budget:
         self._lock = threading.Lock()
         self._waiting: list[asyncio.Future[None]] = []
 
+    @property
+    def in_flight(self) -> int:
+        """Calls reserved and not settled."""
+        return self._open
+
     async def reserve(self, cost: float = 0.0) -> Failure | None:
         """Reserve one call of at most ``cost`` USD; a Failure when it must not be made."""
         while True:

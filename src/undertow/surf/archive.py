@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from undertow.progress import SILENT, Progress, Task
+from undertow.progress import SILENT, Progress
 from undertow.records import Sample
 from undertow.surf.ask import Asker
 from undertow.surf.belief import Indices, Trigger
@@ -24,6 +24,7 @@ from undertow.surf.generate import Generator
 from undertow.surf.learn import Learner, Outcome
 from undertow.surf.loop import Iteration, Search, Trial, converged, summarised
 from undertow.surf.pool import Entry
+from undertow.surf.watch import Watch
 
 ROLES = 3
 """Calls of a candidate, one after another: with so many candidates a call in flight no role need wait."""
@@ -47,7 +48,8 @@ async def archive(
     total = config.runs * config.iterations * config.candidates
     learner = Learner(generator, config, asker.rubric.threshold, progress)
     with progress.task("search", total) as task:
-        steady = _Steady(asker, generator, config, task, learner, total)
+        watch = Watch(task, asker.budget, config.runs * config.iterations)
+        steady = _Steady(asker, generator, config, watch, learner, total)
         await asyncio.gather(*(steady.work() for _ in range(min(in_flight(config), total))))
     return steady.result()
 
@@ -59,7 +61,7 @@ class _Steady:
     asker: Asker
     generator: Generator
     config: SurfConfig
-    task: Task
+    watch: Watch
     learner: Learner
     total: int
     started: int = 0
@@ -95,9 +97,10 @@ class _Steady:
     async def _ask(self, number: int, drawn: Indices) -> Outcome | None:
         """Take one candidate to its verdict and learn from it; ``None`` for a failure."""
         block, place = divmod(number, self.config.candidates)
-        trial = Trial(0, block, self.asker, self.generator, self.config, self.seen, self.task)
+        trial = Trial(0, block, self.asker, self.generator, self.config, self.seen, self.watch)
         sample = await trial.candidate(place, tuple(self.generator.texts[column] for column in drawn))
         outcome = self.learner.learn(drawn, sample)
+        self.watch.triggers = len(self.learner.belief.known)
         self.samples[number] = sample
         if len(self.samples) % self.config.candidates == 0:
             self.elites.append(self.learner.elites)

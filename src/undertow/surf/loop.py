@@ -13,12 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from undertow.progress import SILENT, Progress, Task
+from undertow.progress import SILENT, Progress
 from undertow.records import Candidate, Failure, Message, Sample, Verdict
 from undertow.surf.ask import Asker, failed, is_violation, scored, tried
 from undertow.surf.config import SurfConfig
 from undertow.surf.generate import Generator
 from undertow.surf.pool import Entry, attribute_weights, draw_attributes, top_k
+from undertow.surf.watch import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ async def search(
     """Run ``config.runs`` pipelines in parallel (§3.1.6); their order never depends on timing."""
     total = config.runs * config.iterations * config.candidates
     with progress.task("search", total) as task:
+        watch = Watch(task, asker.budget, config.iterations)
         runs = await asyncio.gather(
-            *(_pipeline(run, asker, generator, config, task) for run in range(config.runs))
+            *(_pipeline(run, asker, generator, config, watch) for run in range(config.runs))
         )
     return Search(
         tuple(sample for run in runs for sample in run.samples),
@@ -73,7 +75,7 @@ async def search(
     )
 
 
-async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfConfig, task: Task) -> Search:
+async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfConfig, watch: Watch) -> Search:
     """Iterate one run: weight attributes, generate candidates, score, select."""
     index = {text: number for number, text in enumerate(generator.texts)}
     buffer: list[Entry] = []
@@ -89,7 +91,7 @@ async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfCo
 
         # Candidate generation (§3.1.4), reply and judgement (§3.1.5): one task a candidate, no barrier.
         wanted = [tuple(generator.texts[a] for a in attributes) for attributes in drawn]
-        trial = Trial(run, t, asker, generator, config, seen, task)
+        trial = Trial(run, t, asker, generator, config, seen, watch)
         new = await asyncio.gather(*(trial.candidate(number, texts) for number, texts in enumerate(wanted)))
 
         # Selection (§3.1.5, eq. 2), in candidate order whatever finished first.
@@ -113,10 +115,11 @@ class Trial:
     config: SurfConfig
     seen: set[str]
     """Prompts of the run so far; grows."""
-    task: Task
+    watch: Watch
 
     async def candidate(self, number: int, wanted: tuple[str, ...]) -> Sample:
         """Take one candidate from its attributes to its verdict."""
+        self.watch.began(self.run, self.iteration)
         rng = np.random.default_rng([self.config.seed, self.run, self.iteration, number])
         draft = await self.generator.generate(wanted, rng, self.seen)
         name = f"{self.run}/{self.iteration}/{number}"
@@ -128,7 +131,7 @@ class Trial:
             sample = await self.asker.ask(
                 Candidate(name, draft.messages, wanted, draft.realised, self.run, self.iteration)
             )
-        self.task.advance()
+        self.watch.ended(sample)
         return sample
 
 
