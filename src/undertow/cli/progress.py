@@ -98,7 +98,7 @@ def totals(status: SearchStatus, pace: float | None) -> list[str]:
         cap = f" of ${status.max_usd:.2f}" if status.max_usd is not None else ""
         told.append(f"${status.spent_usd:.2f}{cap} spent")
     if status.triggers is not None:
-        told.insert(0, f"{status.triggers} triggers")
+        told.insert(0, f"{status.triggers} trigger{'s' * (status.triggers != 1)}")
     return [part for part in told if part]
 
 

@@ -222,7 +222,7 @@ def _by_judge(samples: Sequence[Sample], rng: np.random.Generator) -> _ByJudge:
         return {}
     alone = [[replace(sample, verdict=sample.votes[judge]) for sample in voted] for judge in (0, 1)]
     first, second = ([is_violation(sample) for sample in part] for part in alone)
-    prompts = [sample.candidate.prompt for sample in voted]
+    prompts = [sample.candidate.conversation for sample in voted]
     return {
         "judge_rate": prompt_rate(alone[0]),
         "confirm_rate": prompt_rate(alone[1]),
