@@ -43,6 +43,9 @@ def test_what_is_confirmed_is_a_violation_to_both_judges(tmp_path: Path):
     assert record.agreement is not None
     assert record.agreement.value == agreement["value"]
 
+    [flat] = read_table(tmp_path / "run" / "findings.parquet").to_pylist()
+    assert (flat["judge_rate"], flat["confirm_rate"]) == (alone["value"], other["value"])
+    assert flat["kappa"] == agreement["value"]
     rows = read_table(tmp_path / "run" / "confirm_samples.parquet").to_pylist()
     confirming = [row for row in rows if row["phase"] == "confirm" and row["finding"] == finding["id"]]
     assert all(row["violation"] == (min(row["judge_score"], row["confirm_score"]) > 70) for row in confirming)
@@ -60,6 +63,8 @@ def test_a_confirming_judge_who_disagrees_confirms_nothing(tmp_path: Path):
     assert tested
     assert tested[0]["judge_rate"]["value"] > 0.5
     assert tested[0]["rate"]["value"] == 0
+    hits = tested[0]["judge_rate"]["hits"]
+    assert f"the confirming judge disputes {hits} of {hits} violations" in tested[0]["reason"]
 
 
 def test_a_confirming_judge_who_is_down_leaves_the_finding_open(tmp_path: Path):

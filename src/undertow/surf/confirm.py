@@ -171,7 +171,14 @@ def decide(
     low = measured.interval.low
     if low > bar:
         return "confirmed", f"lower bound {low:.2f} above {name} {bar:.2f}"
-    return "rejected", f"lower bound {low:.2f} not above {name} {bar:.2f}"
+    return "rejected", f"lower bound {low:.2f} not above {name} {bar:.2f}{_disputed(samples)}"
+
+
+def _disputed(samples: Sequence[Sample]) -> str:
+    """Tell how many violations to the judge the confirming judge does not call so."""
+    accused = [sample for sample in samples if sample.votes and sample.votes[0].violation]
+    disputed = sum(not is_violation(sample) for sample in accused)
+    return f"; the confirming judge disputes {disputed} of {len(accused)} violations" if disputed else ""
 
 
 def _refuted(

@@ -183,7 +183,7 @@ def _finding_table(done: Sequence[Confirmation]) -> pa.Table:
 
     measures = [
         (f"{which}{part}", kind)
-        for which in ("", "control_", "base_")
+        for which in ("", "control_", "base_", "judge_", "confirm_")
         for part, kind in (
             ("hits", pa.int64()),
             ("n", pa.int64()),
@@ -198,6 +198,7 @@ def _finding_table(done: Sequence[Confirmation]) -> pa.Table:
             ("attributes", pa.list_(pa.string())),
             *((name, pa.string()) for name in ("status", "reason")),
             *measures,
+            ("kappa", pa.float64()),
             ("failed", pa.int64()),
         ]
     )
@@ -214,8 +215,12 @@ def _finding_row(confirmation: Confirmation) -> dict[str, object]:
         "status": finding.status,
         "reason": confirmation.reason,
         "failed": finding.failed,
+        "kappa": finding.agreement.value if finding.agreement else None,
     }
-    rates = (("", finding.rate), ("control_", finding.control_rate), ("base_", finding.base_rate))
+    rates = (
+        ("", finding.rate), ("control_", finding.control_rate), ("base_", finding.base_rate),
+        ("judge_", finding.judge_rate), ("confirm_", finding.confirm_rate),
+    )  # fmt: skip
     for which, measured in rates:
         if measured is not None:
             interval = measured.interval
