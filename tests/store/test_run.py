@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -203,3 +204,28 @@ def test_hashes_follow_content_only(tmp_path):
     assert config_hash({"a": 1}) != config_hash({"a": 2})
     with pytest.raises(UsageError, match="no such file"):
         file_hash(tmp_path / "none")
+
+
+def test_a_finished_run_whose_files_were_damaged_is_not_taken_for_whole(tmp_path):
+    run = RunDir.open(tmp_path / "run", "index", {})
+    run.file("deep").mkdir()
+    run.file("deep/a.npy").write_bytes(b"x" * 100)
+    run.file("page.html").write_text("page")
+    run.finish("complete", {})
+    run.file("page.html").write_text("a page that was written again")
+    RunDir.open(tmp_path / "run", "index", {}).close()
+    for damage in (lambda file: file.write_bytes(b"x" * 50), Path.unlink):
+        damage(run.file("deep/a.npy"))
+        with pytest.raises(UsageError, match=r"a\.npy: damaged .*--fresh"):
+            RunDir.open(tmp_path / "run", "index", {})
+    RunDir.open(tmp_path / "run", "index", {}, fresh=True).close()
+
+
+def test_a_run_with_a_broken_manifest_is_still_ours_and_can_start_afresh(tmp_path):
+    run = RunDir.open(tmp_path / "run", "index", {})
+    run.finish("complete", {})
+    run.file("manifest.json").write_text("{")
+    with pytest.raises(UsageError, match="not valid JSON"):
+        RunDir.open(tmp_path / "run", "index", {})
+    run.close()
+    RunDir.open(tmp_path / "run", "index", {}, fresh=True).close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -133,7 +134,9 @@ def _report(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        _error(f"{where}{error.strerror or error}")
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        mend = "; make room and run the same command again, nothing is lost" if full else ""
+        _error(f"{where}{error.strerror or error}{mend}")
         return 1
     _error(f"unexpected {type(error).__name__}: {error} (UNDERTOW_DEBUG=1 shows where; please report it)")
     return 1

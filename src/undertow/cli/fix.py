@@ -24,7 +24,9 @@ def command(
         Literal["filter", "rebalance"],
         typer.Option(help="filter: drop the traced rows; rebalance: add counterexamples."),
     ] = "filter",
-    strength: Annotated[float, typer.Option(help="rebalance: counterexamples for each violating row.")] = 1.0,
+    strength: Annotated[
+        float, typer.Option(min=0, help="rebalance: counterexamples for each violating row.")
+    ] = 1.0,
     origin: Annotated[
         Literal["pool", "answered"],
         typer.Option(help="rebalance: rows of the data, or traced prompts answered by --model."),

@@ -10,7 +10,7 @@ import typer
 Out = Annotated[
     Path, typer.Option("--out", help="Run directory; the same command on the same directory resumes.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Fixes every random choice.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Fixes every random choice.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print summary.json on stdout; logs go to stderr.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Empty a run directory of undertow first.")]
 MaxCost = Annotated[

@@ -20,7 +20,7 @@ def command(
     pattern: Annotated[str | None, typer.Argument(help="Regular expression (RE2).")] = None,
     given: Annotated[str | None, typer.Option(help="With --then: a pattern of the prompt.")] = None,
     then: Annotated[str | None, typer.Option(help="P(then in the response | given in the prompt).")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="Examples and attributes shown.")] = 5,
+    limit: Annotated[int, typer.Option(min=0, max=10_000, help="Examples and attributes shown.")] = 5,
     case_sensitive: Annotated[bool, typer.Option("--case-sensitive", help="Tell A from a.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -55,6 +55,10 @@ def _conditional(found: dict[str, Any]) -> Iterator[str | Table]:
     interval = found["rate_interval"]
     spread = f"95 % interval {interval['low']:.3f} to {interval['high']:.3f}"
     counts = f"{found['both']:,} of {found['given']:,}"
-    yield f"P(then | given) = {found['rate']:.3f} ({spread}; {counts}), base rate {found['base_rate']:.3f}"
+    yield f"P(then | given) = {found['rate']:.3f} ({spread}; {counts})"
+    base = found["base_rate_interval"]
+    yield (
+        f"base rate {found['base_rate']:.3f} ({base['low']:.3f} to {base['high']:.3f})" if base else "no row"
+    )
     rows = [(s["source"], s["given"], s["both"]) for s in found["by_source"]]
     yield table(("source", "given", "both"), rows)

@@ -30,11 +30,14 @@ def sft(
     model: Annotated[str, typer.Option(help="Folder of save_pretrained, or a Hugging Face id.")],
     out: Out,
     lr: Annotated[
-        float | None, typer.Option(help="Peak learning rate; 2e-5 suits full weights of 1-8 B.")
+        float | None,
+        typer.Option(
+            help="Peak learning rate; default 2e-5, for full weights of 1-8 B; 5e-4 or more for 1 M."
+        ),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Rows a step.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Longest row, tokens.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the data; default 2.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Rows a step; default 64.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Longest row, tokens; default 1024.")] = None,
     lora: Annotated[bool, typer.Option("--lora", help="Train low-rank adapters and merge them.")] = False,
     bf16: Annotated[bool | None, typer.Option(help="Compute in bfloat16; default: where a GPU can.")] = None,
     seed: Seed = 0,

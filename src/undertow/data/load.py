@@ -142,7 +142,7 @@ def _without_blank(table: pa.Table, raw: RawTable, skip_bad: bool) -> tuple[pa.T
         blank = _blank(table[name]) & good
         if blank.any() and not skip_bad:
             where = _where(int(blank.argmax()), raw.lines)
-            raise UsageError(f"{raw.path}: {where} has {_missing(raw, name)}; mend it or skip bad rows")
+            raise UsageError(f"{raw.path}: {where} has {_missing(raw, name)}; mend it or use --skip-bad")
         if blank.any():
             skipped[f"no {name}"] = int(blank.sum())
             good &= ~blank

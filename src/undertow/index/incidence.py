@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from undertow.errors import UsageError
+
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
@@ -104,10 +106,17 @@ class Incidence:
 
     @classmethod
     def load(cls, folder: Path) -> Incidence:
-        """Map the arrays of ``folder`` into memory, read-only."""
-        arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in ("row_pointers", "row_columns", "column_pointers", "column_rows")
-        }
+        """Map the arrays of ``folder`` into memory, read-only.
+
+        Raises:
+            UsageError: an array is missing or damaged.
+        """
+        names = ("row_pointers", "row_columns", "column_pointers", "column_rows")
+        try:
+            arrays = {
+                name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names
+            }
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{folder}: damaged ({error}); build the index again with --fresh") from error
         n, m = len(arrays["row_pointers"]) - 1, len(arrays["column_pointers"]) - 1
         return cls(n=n, m=m, **arrays)

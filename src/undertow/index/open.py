@@ -13,7 +13,7 @@ from undertow.errors import UsageError
 from undertow.index.incidence import Incidence
 from undertow.index.scan import Scanner
 from undertow.records import Side
-from undertow.store.run import read_manifest
+from undertow.store.run import check_whole, read_manifest
 from undertow.store.tables import read_json, read_shard, read_table
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Index:
             raise UsageError(
                 f"{path}: the index is not finished; run the same `undertow index` command again"
             )
+        check_whole(path)
         info = read_json(path / "index.json")
         if not isinstance(info, dict):
             raise UsageError(f"{path / 'index.json'}: holds no object; build the index again with --fresh")

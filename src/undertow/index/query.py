@@ -97,11 +97,23 @@ def query(
     import duckdb
 
     with duckdb.connect() as connection:
+        for each in filter(None, (pattern, given, then)):
+            _check_pattern(connection, each)
         if pattern is not None:
             answer |= _stands(connection, index, pattern, how, limit)
         if given is not None and then is not None:
             answer["conditional"] = _conditional(connection, index, given, then, how)
     return answer
+
+
+def _check_pattern(connection: duckdb.DuckDBPyConnection, pattern: str) -> None:
+    import duckdb
+
+    try:
+        connection.execute("SELECT regexp_matches('', $pattern)", {"pattern": pattern}).fetchall()
+    except duckdb.InvalidInputException as error:
+        reason = str(error).splitlines()[0].removeprefix("Invalid Input Error: ")
+        raise UsageError(f"{pattern!r}: not a regular expression (RE2): {reason}") from None
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str, **bound: object) -> list[dict[str, Any]]:
@@ -113,8 +125,7 @@ def _run(connection: duckdb.DuckDBPyConnection, sql: str, **bound: object) -> li
         cursor = connection.execute(sql, named)
     except duckdb.InvalidInputException as error:
         reason = str(error).splitlines()[0].removeprefix("Invalid Input Error: ")
-        patterns = ", ".join(repr(v) for k, v in named.items() if k in {"pattern", "given", "then"})
-        raise UsageError(f"{patterns}: not a regular expression (RE2): {reason}") from None
+        raise UsageError(f"query: {reason}") from None
     names = [column[0] for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -23,7 +23,15 @@ _SHIPPED = Path(__file__).parent / "rubrics"
 
 
 class _RubricLoader(yaml.SafeLoader):
-    """The safe loader, but ``on``, ``off``, ``yes`` and ``no`` are words, not YAML 1.1's truth values."""
+    """The safe loader, but ``on``, ``off``, ``yes`` and ``no`` are words, and no key is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a repeated key, of which YAML would silently keep the last."""
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _RubricLoader.yaml_implicit_resolvers = {
@@ -62,7 +70,11 @@ class Check(BaseModel):
             return self
         if self.is_ not in CHECKS:
             raise ValueError(f"unknown check {self.is_!r}; known: {', '.join(sorted(CHECKS))}")
+        taken = list(inspect.signature(CHECKS[self.is_]).parameters)[1:]
         try:
+            unknown = [name for name in self.arguments if name not in taken]
+            if unknown:
+                raise TypeError(f"no argument {unknown[0]!r}; it takes {', '.join(taken) or 'none'}")
             inspect.signature(CHECKS[self.is_]).bind("", **self.arguments)
         except TypeError as error:
             raise ValueError(f"check {self.is_!r}: {error}") from None

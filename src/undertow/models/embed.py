@@ -72,6 +72,8 @@ class SentenceEmbedder:
 
     def _embed_chunk(self, texts: list[str]) -> NDArray[np.float32]:
         tokenizer = self._model.tokenizer
+        if not callable(tokenizer):  # a static model: its tokenizer is another library's, and fast as it is
+            return np.asarray(self._model.encode(texts, normalize_embeddings=True), dtype=np.float32)
         longest = self._model.max_seq_length or tokenizer.model_max_length
         token_ids = tokenizer(texts, truncation=True, max_length=longest)["input_ids"]
         lengths = np.array([len(ids) for ids in token_ids])

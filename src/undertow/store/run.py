@@ -35,6 +35,7 @@ _LIBRARIES = (
     "numpy", "scipy", "pyarrow", "duckdb", "faiss-cpu", "torch", "transformers", "trl", "datasets",
     "sentence-transformers", "pydantic-ai-slim", "openai",
 )  # fmt: skip
+_RESULTS = {".json", ".jsonl", ".npy", ".npz", ".parquet", ".safetensors"}
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LOCK_ATTEMPTS, _SECONDS_BETWEEN_ATTEMPTS = 30, 0.2
 _held: dict[Path, int] = {}
@@ -56,11 +57,15 @@ def file_hash(path: Path) -> str:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return config_hash([(file.relative_to(path).as_posix(), file_hash(file)) for file in files])
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: a pipe or device, not a file; write it to a file first")
     try:
         with path.open("rb") as handle:
             return hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file or folder") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -72,9 +77,38 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for name in ("manifest.json", "config.json"):
         if (path / name).is_file():
             manifest = read_json(path / name)
-            if isinstance(manifest, dict) and manifest.get("tool") == "undertow":
+            if isinstance(manifest, dict) and _is_ours(manifest):
                 return manifest
     raise UsageError(f"{path}: not a run directory of undertow (no manifest.json); give the --out of a run")
+
+
+def _is_ours(manifest: Json) -> bool:
+    return isinstance(manifest, dict) and manifest.get("tool") == "undertow"
+
+
+def _sizes(path: Path) -> dict[str, Json]:
+    """Size in bytes of every result file; pages are written again, and runs within look after themselves."""
+    sizes: dict[str, Json] = {}
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() and entry.name != "stages" and not (entry / "manifest.json").is_file():
+            sizes |= {f"{entry.name}/{name}": size for name, size in _sizes(entry).items()}
+        elif entry.is_file() and entry.suffix in _RESULTS and entry.name != "manifest.json":
+            sizes[entry.name] = entry.stat().st_size
+    return sizes
+
+
+def check_whole(path: Path) -> None:
+    """Check that the files of a finished run are there in the size in which they were written.
+
+    Raises:
+        UsageError: one is not.
+    """
+    files = read_manifest(path).get("files")
+    for name, size in files.items() if isinstance(files, dict) else ():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != size:
+            there = f"{file.stat().st_size:,} bytes" if file.is_file() else "missing"
+            raise UsageError(f"{file}: damaged ({there}, written with {size:,}); run its verb with --fresh")
 
 
 def _versions() -> dict[str, Json]:
@@ -165,15 +199,17 @@ def _make_folder(path: Path) -> None:
         raise UsageError(f"{path}: is a file or lies below one; choose another --out") from None
     except PermissionError:
         raise UsageError(f"{path}: no permission to write there; choose another --out") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be made ({error.strerror}); choose another --out") from None
 
 
 def _is_foreign(path: Path) -> bool:
     """Say whether a folder that is no run directory holds anything (a lone lock: a run killed at birth)."""
-    try:
-        read_manifest(path)
-    except UsageError:
-        return any(entry.name != ".lock" and not entry.name.endswith(".tmp") for entry in path.iterdir())
-    return False
+    for name in ("config.json", "manifest.json"):
+        with contextlib.suppress(UsageError):
+            if (path / name).is_file() and _is_ours(read_json(path / name)):
+                return False
+    return any(entry.name != ".lock" and not entry.name.endswith(".tmp") for entry in path.iterdir())
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +258,7 @@ class RunDir:
         try:
             if resumed:
                 _check_same_run(out, read_manifest(path), identity)
+                check_whole(path)
             else:
                 atomic_write_json(path / "config.json", identity)
         except UsageError:
@@ -297,6 +334,7 @@ class RunDir:
             "seeds": _seeds(config if isinstance(config, dict) else {}),
             "versions": _versions(),
             **{key: summary[key] for key in ("counts", "failures", "usage", "seconds", "peak_mb")},
+            "files": _sizes(self.path),
         }
 
     def stage(self, name: str, key: str, make: Callable[[Path], object]) -> Any:

@@ -33,11 +33,11 @@ class SurfConfig(BaseModel):
     algorithm: Literal["surf", "archive"] = "surf"
     """``surf`` is the parity mode: a top-n buffer per run, updated once an iteration (paper §3.1);
     ``archive`` updates one belief with every verdict and looks for distinct triggers."""
-    runs: int = Field(default=5, ge=1)
+    runs: int = Field(default=5, ge=1, le=1000)
     """Parallel runs, each with its own buffer (paper §3.1.6: 15)."""
-    iterations: int = Field(default=5, ge=1)
+    iterations: int = Field(default=5, ge=1, le=10_000)
     """T, iterations of a run (paper §3.1.6: 20, converging after 5–15)."""
-    candidates: int = Field(default=120, ge=1)
+    candidates: int = Field(default=120, ge=1, le=100_000)
     """N, prompts of an iteration of one run (paper §3.1.4: 360)."""
     buffer: int = Field(default=5, ge=1)
     """n, places of a run's replay buffer (Table 1: 75 outputs of 15 runs)."""
@@ -54,7 +54,7 @@ class SurfConfig(BaseModel):
 
     temperature: float = Field(default=1.0, ge=0)
     """Sampling temperature of the target."""
-    max_tokens: int = Field(default=512, ge=1)
+    max_tokens: int = Field(default=512, ge=1, le=1_000_000)
     """Longest answer of the target, tokens."""
     truncated: Literal["fail", "judge"] = "fail"
     """What a reply cut by ``max_tokens`` is: a failure, or judged as it stands."""

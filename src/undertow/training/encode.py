@@ -34,6 +34,8 @@ class Encoded:
     """Rows whose prompt alone fills ``max_length``: nothing is left to learn."""
     truncated: int
     """Kept rows that lost the end of their response."""
+    unknown: float
+    """Share of the response tokens that the tokenizer does not know; a model cannot learn to write them."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -70,7 +72,18 @@ def encode_rows(table: pa.Table, tokenizer: Any, max_length: int) -> Encoded:
     tokens, is_response = tokens[keep], is_response[keep]
     starts = np.concatenate([[0], np.cumsum(sizes[kept])])
     cut = kept & (prompt_sizes + response_sizes > max_length)
-    return Encoded(tokens, np.where(is_response, tokens, IGNORED), starts, int((~kept).sum()), int(cut.sum()))
+    labels = np.where(is_response, tokens, IGNORED)
+    unknown = float((tokens[is_response] == _unknown_id(tokenizer)).mean()) if is_response.any() else 0.0
+    return Encoded(tokens, labels, starts, int((~kept).sum()), int(cut.sum()), unknown)
+
+
+def _unknown_id(tokenizer: Any) -> int:
+    """Return the id that stands for text the tokenizer cannot write; -1 where it can write all.
+
+    GPT-2's tokenizers name their end token as the unknown one, which stands for itself.
+    """
+    unknown = tokenizer.unk_token_id
+    return -1 if unknown is None or unknown == tokenizer.eos_token_id else int(unknown)
 
 
 def render_rows(table: pa.Table, tokenizer: Any) -> tuple[list[str], list[str], bool]:

@@ -32,6 +32,8 @@ DEFAULTS = SFTConfig()
 _CHECKPOINTS = "checkpoints"
 _PROBE_ROWS = 256
 """Rows whose loss is taken before and after."""
+_UNKNOWN = 0.01
+"""Share of unknown response tokens from which the user is warned."""
 _SNAPSHOT = 1 << 20
 """Entries of a weight compared before and after; a larger weight is sampled evenly."""
 _CURVE_POINTS = 20
@@ -146,6 +148,7 @@ def _train(
     with _quiet_libraries():
         weights, tokenizer = load_trainable(path, config)
         rows = _split(encode_rows(examples.table, tokenizer, _room(weights, config)), config)
+        _warn_unknown(rows.encoded, progress)
         order = LengthOrder(rows.encoded.lengths[rows.train], config.batch, config.seed)
         trainer = _build_trainer(run, weights, tokenizer, rows, order, config)
         before = _measure(trainer, rows)
@@ -173,9 +176,18 @@ def _train(
         "reason": reason,
         "curve": curve,
         "truncated": rows.encoded.truncated,
+        "unknown_tokens": rows.encoded.unknown,
         "counts": {"tried": len(examples), "scored": len(examples) - dropped, "failed": dropped},
         "failures": {"too_long": dropped} if dropped else {},
     }
+
+
+def _warn_unknown(encoded: Encoded, progress: Progress) -> None:
+    if encoded.unknown > _UNKNOWN:
+        progress.say(
+            f"warning: the tokenizer does not know {encoded.unknown:.1%} of the response tokens; the model "
+            "cannot learn to write them: choose a model whose tokenizer fits the data"
+        )
 
 
 def load_trainable(path: str, config: SFTConfig) -> tuple[Any, Any]:
