@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,8 +42,9 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     yield (
         "start, trained, fixed: rate of the behaviour where it is wrong, by model. found: place of the true "
         "trigger in the trace. rows: share of the planted rows traced. wanted: the behaviour where it is "
-        "right, before > after the fix. Intervals and n are in the report."
+        "right, before > after the fix. In brackets 95 % intervals; the report has those of the others."
     )
+    yield f"n = {', '.join(sorted({str(s['n']) for s in summary['shortcuts']}))} held-out prompts a rate"
     wrong = [decoy["name"] for decoy in summary["decoys"] if decoy["false_finding"]]
     yield f"{len(summary['decoys'])} decoys, reported by mistake: {', '.join(wrong) or 'none'}"
     yield f"{summary['seconds']:.0f} s, {summary['calls']:,} model calls, {summary['peak_mb']:,.0f} MB"
@@ -57,9 +58,14 @@ def _row(shortcut: dict[str, Any]) -> tuple[str, ...]:
     wanted = f"{_percent(shortcut['wanted_before'])} > {_percent(shortcut['wanted_after'])}"
     learned = "" if shortcut["learned"] else " (not learned)"
     return (
-        shortcut["name"], percent["start_rate"], percent["elicited_rate"] + learned, found,
-        percent["rows_recall"], percent["fixed_rate"], wanted,
+        shortcut["name"], percent["start_rate"],
+        percent["elicited_rate"] + _spread(shortcut["interval"]) + learned, found,
+        percent["rows_recall"], percent["fixed_rate"] + _spread(shortcut["fixed_interval"]), wanted,
     )  # fmt: skip
+
+
+def _spread(interval: Sequence[float] | None) -> str:
+    return f" ({interval[0]:.0%}–{interval[1]:.0%})".replace("%–", "–") if interval else ""
 
 
 def _percent(share: float | None) -> str:
