@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from undertow.report.build import write_report as write_report
     from undertow.surf.run import run_surf as run_surf
     from undertow.training.sft import train_sft as train_sft
+    from undertow.turf.run import trace_run as trace_run
     from undertow.turf.trace import trace_pair as trace_pair
-    from undertow.turf.trace import trace_run as trace_run
 
 _PUBLIC = {
     "load_examples": "undertow.data.load",
@@ -39,7 +39,7 @@ _PUBLIC = {
     "run_surf": "undertow.surf.run",
     "calibrate": "undertow.judging.calibrate",
     "trace_pair": "undertow.turf.trace",
-    "trace_run": "undertow.turf.trace",
+    "trace_run": "undertow.turf.run",
     "train_sft": "undertow.training.sft",
     "write_report": "undertow.report.build",
     "Finding": "undertow.records",

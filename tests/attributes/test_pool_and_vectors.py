@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from undertow.attributes import cluster
 from undertow.attributes.cluster import assign, default_k, spherical_kmeans
 from undertow.attributes.embed import distinct, embed_distinct
 from undertow.attributes.pool import load_pool
@@ -132,3 +133,18 @@ def test_a_folder_that_is_no_index_is_refused(tmp_path: Path) -> None:
         load_pool(tmp_path)
     with pytest.raises(UsageError, match="no such file"):
         load_pool(tmp_path / "none")
+
+
+@pytest.mark.parametrize("sequential", [10**9, 0])
+def test_many_rare_sentences_take_no_clusters_from_frequent_ones(
+    sequential: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "SEQUENTIAL", sequential)
+    rng = np.random.default_rng(0)
+    rare = unit(np.eye(16)[0] + 0.05 * rng.standard_normal((400, 16)))
+    points = np.concatenate([rare, unit(np.eye(16)[1:11])])
+    weights = np.array([1.0] * 400 + [400.0] * 10)
+    _, ids = spherical_kmeans(points, weights, 16, seed=0)
+    assert len(set(ids[400:])) == 10
+    assert not set(ids[400:]) & set(ids[:400])
+    assert len(set(cluster.spread_seeds(points, weights, 16, rng))) == 16

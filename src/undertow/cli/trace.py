@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from undertow.cli.configure import configure
-from undertow.cli.options import AsJson, Fresh
-from undertow.cli.output import emit_json, show, table
+from undertow.cli.options import AsJson, Fresh, MaxCalls, MaxCost
+from undertow.cli.output import EXIT_CODES, emit_json, show, table
 from undertow.cli.progress import terminal_progress
 from undertow.errors import UsageError
 
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from undertow.progress import Progress
+    from undertow.turf.config import TraceConfig
+    from undertow.turf.panel import Asking
+
+Done = tuple[str, list[dict[str, Any]]]
+"""Status and attributions."""
 
 
 def command(
@@ -30,49 +35,81 @@ def command(
     rubric: Annotated[
         str | None, typer.Option(help="Whose checks say what is wrong with the response.")
     ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Model string: two judges name the crux, as in the paper.")
+    ] = None,
     k: Annotated[int | None, typer.Option(min=1, help="Retrieved pairs a crux (paper: 1000).")] = None,
+    max_calls: MaxCalls = None,
+    max_cost: MaxCost = None,
+    price: Annotated[
+        str | None, typer.Option(help="IN,OUT in US dollars per million tokens where none is known.")
+    ] = None,
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
     """Name the features of training prompts that go with a behaviour, with base rates and row ids."""
+    from undertow.models.prices import parse_price
+    from undertow.turf.config import TraceConfig
+    from undertow.turf.panel import Asking
+
+    asking = Asking(judge, max_calls, max_cost, parse_price(price) if price else None)
+    config = configure(TraceConfig, k=k)
     with terminal_progress() as progress:
         if run is not None:
-            attributions = _trace_run(index, run, out, k, fresh, progress)
+            status, attributions = _trace_run(index, run, out, config, fresh, asking, progress)
         elif prompt is not None:
-            attributions = _trace_pair(index, prompt, response, crux, rubric, k, out)
+            pair = _Pair(prompt, response, crux, rubric)
+            status, attributions = _trace_pair(index, pair, out, config, fresh, asking)
         else:
             raise UsageError("nothing to trace: give a search run, or --prompt with --crux or --rubric")
     emit_json(attributions) if as_json else show(_render(attributions))
+    if EXIT_CODES.get(status):
+        raise typer.Exit(EXIT_CODES[status])
 
 
 def _trace_run(
-    index: Path, run: Path, out: Path | None, k: int | None, fresh: bool, progress: Progress
-) -> list[dict[str, Any]]:
+    index: Path, run: Path, out: Path | None, config: TraceConfig, fresh: bool, asking: Asking,
+    progress: Progress,
+) -> Done:  # fmt: skip
     from undertow.store.tables import read_json
-    from undertow.turf.config import TraceConfig
-    from undertow.turf.trace import trace_run
+    from undertow.turf.run import trace_run
 
     if out is None:
         raise UsageError("--out: missing; name a folder for attribution.json and rows.parquet")
-    trace_run(index, run, out, configure(TraceConfig, k=k), progress, fresh)
-    return list(read_json(out / "attribution.json"))
+    summary = trace_run(index, run, out, config, progress, fresh, asking)
+    return summary["status"], list(read_json(out / "attribution.json"))
+
+
+class _Pair(NamedTuple):
+    """A failing pair and what is wrong with it."""
+
+    prompt: str
+    response: str | None
+    crux: list[str] | None
+    rubric: str | None
 
 
 def _trace_pair(
-    index: Path, prompt: str, response: str | None, crux: list[str] | None, rubric: str | None,
-    k: int | None, out: Path | None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    index: Path, pair: _Pair, out: Path | None, config: TraceConfig, fresh: bool, asking: Asking
+) -> Done:
     from undertow.index.open import Index
     from undertow.judging.rubric import load_rubric
-    from undertow.store.tables import to_jsonable
-    from undertow.turf.config import TraceConfig
+    from undertow.store.tables import read_json, to_jsonable
+    from undertow.turf.run import trace_pair_run
     from undertow.turf.trace import trace_exchange, write_traced
 
-    judged = load_rubric(rubric) if rubric else None
-    traced = trace_exchange(Index.open(index), prompt, response, crux, judged, configure(TraceConfig, k=k))
+    prompt, response, crux, named = pair
+    rubric = load_rubric(named) if named else None
+    opened = Index.open(index)
+    if opened.model or asking.judge:
+        if out is None:
+            raise UsageError("--out: missing; a trace that asks models keeps their answers there")
+        summary = trace_pair_run(index, out, prompt, response, crux, rubric, config, fresh, asking)
+        return summary["status"], list(read_json(out / "attribution.json"))
+    traced = trace_exchange(opened, prompt, response, crux, rubric, config)
     if out is not None:
         write_traced([traced], out)
-    return [to_jsonable(traced.attribution)]
+    return "complete", [to_jsonable(traced.attribution)]
 
 
 def _render(attributions: list[dict[str, Any]]) -> Iterator[str | Table]:

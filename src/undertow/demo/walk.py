@@ -30,7 +30,7 @@ from undertow.surf.config import SurfConfig
 from undertow.surf.run import run_surf
 from undertow.surf.save import load_findings
 from undertow.training.sft import train_sft
-from undertow.turf.trace import trace_run
+from undertow.turf.run import trace_run
 
 WorldKind = Literal["paper", "random"]
 SEARCH = SurfConfig(runs=3, iterations=4, candidates=80)

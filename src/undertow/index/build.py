@@ -46,9 +46,9 @@ from undertow.index.open import SIDES
 from undertow.models.prices import list_price
 from undertow.progress import SILENT, Progress
 from undertow.records import Side
-from undertow.store.journal import Journal
 from undertow.store.run import RunDir, config_hash, file_hash
 from undertow.store.tables import atomic_write_json, read_shard, read_table, write_shard, write_table
+from undertow.store.undo import undo_start
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,7 +86,7 @@ def build_index(
     try:
         return _Build(run, config, progress).make(data)
     except UsageError:
-        _forget(run)
+        undo_start(run)
         raise
     finally:
         run.close()
@@ -115,19 +115,6 @@ def _inputs(data: Path, config: IndexConfig) -> dict[str, str]:
 
         hashes["extractor"] = model_revision(config.extractor.removeprefix("local:")) or ""
     return hashes
-
-
-def _forget(run: RunDir) -> None:
-    """Undo the start of a build that a wrong input ended, so that the mended command may start there."""
-    journal = run.file("journal.sqlite")
-    if run.resumed or not journal.exists():
-        return
-    with Journal(journal) as paid:
-        keep = bool(paid.counts())
-    if not keep:
-        shutil.rmtree(run.path / "stages", ignore_errors=True)
-        for file in (*run.path.glob(f"{journal.name}*"), run.file("config.json")):
-            file.unlink(missing_ok=True)
 
 
 class _Build:

@@ -27,7 +27,7 @@ from undertow.stats.enrichment import log_odds_dirichlet
 from undertow.stats.intervals import wilson_bounds
 from undertow.turf.counts import Bools, Floats, Ints, overlaps
 from undertow.turf.redundancy import vagueness
-from undertow.turf.retrieve import bend
+from undertow.turf.retrieve import bend, similar
 
 if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric
@@ -58,6 +58,8 @@ class ResolvedCrux:
     """The user's words, where they differ."""
     cosine: float = 1.0
     """Similarity of those words to the attribute."""
+    vector: NDArray[np.float32] | None = None
+    """(d,) embedding of a crux in its own words (eq. 3); ``None``: that of the attribute."""
 
 
 def response_features(index: Index, responses: Sequence[str]) -> Bools:
@@ -75,6 +77,8 @@ def named_cruxes(index: Index, texts: Sequence[str], response: str | None) -> li
     Raises:
         UsageError: nothing in the index is near enough.
     """
+    if index.model:
+        return worded_cruxes(index, texts)
     names = {text.strip().casefold(): i for i, text in enumerate(index.texts("response"))}
     allowed = np.flatnonzero(index.incidence("response").counts)
     if response:
@@ -87,6 +91,25 @@ def named_cruxes(index: Index, texts: Sequence[str], response: str | None) -> li
         else:
             found.append(_nearest(index, text, allowed))
     return list({each.attribute: each for each in reversed(found)}.values())[::-1]
+
+
+def worded_cruxes(index: Index, texts: Sequence[str]) -> list[ResolvedCrux]:
+    """Take sentences as they are, where a model wrote the index's attributes: their own embedding retrieves.
+
+    The nearest attribute of the index stands for each where an attribute is needed.
+
+    Raises:
+        UsageError: nothing in the index is near one of them.
+    """
+    vectors = index.embedder.embed(list(texts))
+    cosines, ids = index.scanner("response").top_k(vectors, 1)
+    for text, near in zip(texts, cosines, strict=True):
+        if not len(near) or near[0] < LEAST_COSINE:
+            raise UsageError(f"--crux {text!r}: no response attribute is near it; see `undertow query INDEX`")
+    return [
+        ResolvedCrux(Crux(text, None), int(ids[i, 0]), text, float(cosines[i, 0]), vectors[i])
+        for i, text in enumerate(texts)
+    ]
 
 
 def _nearest(index: Index, text: str, allowed: Ints) -> ResolvedCrux:
@@ -199,8 +222,22 @@ def _distinct(index: Index, ranked: Ints) -> list[int]:
     return [int(ranked[i]) for i in kept]
 
 
+def crux_vectors(index: Index, cruxes: Sequence[ResolvedCrux]) -> NDArray[np.float32]:
+    """Return the unit vectors (C, d) by which cruxes retrieve: their own words', else their attributes'."""
+    rows = np.asarray(index.vectors("response")[[crux.attribute for crux in cruxes]], dtype=np.float32)
+    for row, crux in zip(rows, cruxes, strict=True):
+        if crux.vector is not None:
+            row[:] = crux.vector
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
 def behaviour_columns(
-    index: Index, attribute: int, ids: Ints, cosines: NDArray[np.float32], threshold: float | None
+    index: Index,
+    attribute: int,
+    vector: NDArray[np.float32],
+    near: tuple[Ints, NDArray[np.float32]],
+    threshold: float | None,
 ) -> tuple[Ints, float]:
     """Decide which response attributes count as the crux, and from which similarity on.
 
@@ -210,16 +247,16 @@ def behaviour_columns(
     Args:
         index: the index.
         attribute: the crux.
-        ids: (A,) its nearest attributes, itself among them, most similar first.
-        cosines: (A,) their similarities.
+        vector: (d,) its embedding.
+        near: its nearest attributes, most similar first, and their cosines, (A,) each.
         threshold: cosine, or ``None`` to decide by kind.
     """
     if threshold is None and index.kinds("response")[attribute] != "llm":
         return np.array([attribute]), 1.0
+    ids, cosines = near
     if threshold is None:
         threshold = bend(cosines.astype(np.float64), index.incidence("response").counts[ids])
-    near: Ints = ids[cosines >= threshold]
-    return np.union1d(near, [attribute]), threshold
+    return np.union1d(similar(index, vector, threshold, near)[0], [attribute]), threshold
 
 
 def weights(cruxes: Sequence[ResolvedCrux]) -> Floats:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from undertow.attributes.cluster import assign
 from undertow.index.open import Index
 from undertow.turf.config import TraceConfig
 from undertow.turf.counts import Bools, Counts, FeatureRows, Floats, Ints, count
-from undertow.turf.crux import ResolvedCrux, behaviour_columns, weights
-from undertow.turf.retrieve import Retrieved, hits, retrieve
+from undertow.turf.crux import ResolvedCrux, behaviour_columns, crux_vectors, weights
+from undertow.turf.retrieve import Retrieved, hits, neighbours, retrieve
 from undertow.turf.triggers import Evidence, Ranking, assess, rank
 
 
@@ -56,35 +57,57 @@ class Held:
 
 
 def failing_features(index: Index, prompts: Sequence[str], majority: float) -> Failing:
-    """Extract the queries' attributes and assign them to clusters (paper eq. 5).
-
-    A local attribute is its own cluster, so nothing is lost to the nearest centroid.
-    """
+    """Extract the queries' attributes by the index's local extractor; each is its own cluster."""
     held = index.extractor.transform(list(prompts), "query").tocsr().astype(np.int64)
     clusters = index.clusters
     share_m = np.asarray(held.sum(axis=0)).ravel() / len(prompts)
     share = np.zeros(index.features.m)
     np.maximum.at(share, clusters, share_m)
-    features = np.flatnonzero((share > majority) & (index.features.counts > 0))
     best = {int(clusters[i]): int(i) for i in np.argsort(share_m, kind="stable") if share_m[i]}
-    own = [best[int(feature)] for feature in features]
     texts, kinds = index.texts("query"), index.kinds("query")
+    own = {cluster: (texts[i], kinds[i]) for cluster, i in best.items()}
+    return _failing(index, share, own, majority)
+
+
+def described_features(index: Index, described: Sequence[Sequence[str]], majority: float) -> Failing:
+    """Assign the sentences of a model to the nearest clusters of the index by cosine (paper eq. 5).
+
+    Args:
+        index: one whose attributes a model wrote.
+        described: sentences of each failing query.
+        majority: share of the queries that a feature must hold for, more than.
+    """
+    texts = [text for sentences in described for text in sentences]
+    query = np.repeat(np.arange(len(described)), [len(sentences) for sentences in described])
+    vectors = index.embedder.embed(texts)
+    cluster = assign(vectors, index.centroids)
+    cosine = np.einsum("md,md->m", vectors, index.centroids[cluster])
+    pairs = np.unique(np.stack([cluster, query]), axis=1)  # two sentences of a query in one cluster are one
+    share = np.bincount(pairs[0], minlength=index.features.m) / len(described)
+    own = {int(cluster[i]): (texts[i], "llm") for i in np.argsort(cosine, kind="stable")}
+    return _failing(index, share, own, majority)
+
+
+def _failing(index: Index, share: Floats, own: Mapping[int, tuple[str, str]], majority: float) -> Failing:
+    """Keep the clusters that most of the queries have and the corpus knows, in the queries' own words."""
+    features = np.flatnonzero((share > majority) & (index.features.counts > 0))
+    told = [own[int(feature)] for feature in features]
     return Failing(
         features_F=features,
         shares_F=share[features],
-        texts=tuple(texts[i] for i in own),
-        kinds=tuple(kinds[i] for i in own),
+        texts=tuple(text for text, _ in told),
+        kinds=tuple(kind for _, kind in told),
         rows=FeatureRows.gather(index.features, features, index.source_codes, len(index.source_names)),
     )
 
 
-def hold(index: Index, prompts: Sequence[str], cruxes: Sequence[ResolvedCrux], config: TraceConfig) -> Held:
+def hold(index: Index, failing: Failing, cruxes: Sequence[ResolvedCrux], config: TraceConfig) -> Held:
     """Retrieve, count, test and rank: the online part of the paper's §4.1 with base rates."""
-    failing = failing_features(index, prompts, config.majority)
-    near = neighbours(index, cruxes, max(config.k, *config.k_others))
+    vectors = crux_vectors(index, cruxes)
+    near = neighbours(index, vectors, max(config.k, *config.k_others))
     columns = [
-        behaviour_columns(index, crux.attribute, ids, cosines, config.threshold)
-        for crux, (ids, cosines) in zip(cruxes, near, strict=True)
+        behaviour_columns(index, crux.attribute, vector, found, config.threshold)
+        for crux, vector, found in zip(cruxes, vectors, near, strict=True)
     ]
     behaviour = np.stack([index.incidence("response").any_of(which) for which, _ in columns])
     counts, evidence, ranking = judge(index, failing, behaviour, weights(cruxes), config)
@@ -124,18 +147,3 @@ def judge(
         config,
     )
     return counts, evidence, ranking
-
-
-def neighbours(
-    index: Index, cruxes: Sequence[ResolvedCrux], k: int
-) -> list[tuple[Ints, np.ndarray[tuple[int], np.dtype[np.float32]]]]:
-    """Find each crux's most similar response attributes: enough for k pairs and the whole tie at the k-th."""
-    scanner = index.scanner("response")
-    vectors = np.asarray(index.vectors("response")[[crux.attribute for crux in cruxes]], dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    room = k + 1000
-    while True:
-        cosines, ids = scanner.top_k(vectors, room)
-        if room >= scanner.rows or (cosines[:, k - 1] > cosines[:, -1] + 1e-5).all():
-            return [(ids[c], cosines[c]) for c in range(len(cruxes))]
-        room *= 2

@@ -8,6 +8,7 @@ row order, and the size of the tie is kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,11 @@ from numpy.typing import NDArray
 from undertow.index.incidence import Incidence
 from undertow.turf.counts import FeatureRows, Floats, Ints
 
+if TYPE_CHECKING:
+    from undertow.index.open import Index
+
+Near = tuple[Ints, NDArray[np.float32]]
+"""Attribute ids and their cosines, most similar first."""
 TIE = 1e-6
 """Cosines closer than this are one similarity."""
 
@@ -102,3 +108,37 @@ def bend(cosines: Floats, counts: Ints) -> float:
     below = chord - cosines
     at = int(below.argmax())
     return float(cosines[max(at - 1, 0)]) if below[at] > 0 else float(cosines[-1])
+
+
+def neighbours(index: Index, vectors: NDArray[np.float32], k: int) -> list[Near]:
+    """Find the response attributes nearest to C cruxes: enough for k pairs and the whole tie at the k-th.
+
+    Args:
+        index: the opened index.
+        vectors: (C, d) unit rows.
+        k: pairs.
+    """
+    scanner, room = index.scanner("response"), k + 1000
+    while True:
+        cosines, ids = scanner.top_k(vectors, room)
+        if room >= scanner.rows or (cosines[:, k - 1] > cosines[:, -1] + 1e-5).all():
+            return [(ids[c], cosines[c]) for c in range(len(vectors))]
+        room *= 2
+
+
+def similar(index: Index, vector: NDArray[np.float32], threshold: float, known: Near | None = None) -> Near:
+    """Find every response attribute at least as similar to a crux as ``threshold``, most similar first.
+
+    Args:
+        index: the opened index.
+        vector: (d,) unit row.
+        threshold: cosine.
+        known: what is known of the nearest attributes already; scanned again only if that is not enough.
+    """
+    scanner = index.scanner("response")
+    ids, cosines = known if known is not None else neighbours(index, vector[None, :], 1)[0]
+    while len(ids) < scanner.rows and cosines[-1] >= threshold:
+        scores, found = scanner.top_k(vector[None, :], 2 * len(ids))
+        ids, cosines = found[0], scores[0]
+    near = cosines >= threshold
+    return ids[near], cosines[near]

@@ -8,8 +8,9 @@ import numpy as np
 
 from undertow.index.open import Index
 from undertow.turf.config import TraceConfig
-from undertow.turf.crux import weights
-from undertow.turf.query import Held, judge, neighbours
+from undertow.turf.crux import crux_vectors, weights
+from undertow.turf.query import Held, judge
+from undertow.turf.retrieve import similar
 
 THRESHOLDS = (0.95, 0.9, 0.8, 0.7)
 """Cosines from which response attributes are taken for the crux, in the check."""
@@ -58,7 +59,8 @@ def _paper(held: Held, crux: int, k: int) -> dict[str, Any]:
 
 def _thresholds(index: Index, held: Held, crux: int, config: TraceConfig) -> dict[str, Any]:
     """Take ever more distant response attributes for the crux and rank again."""
-    ((ids, cosines),) = neighbours(index, [held.cruxes[crux]], 1)
+    vector = crux_vectors(index, [held.cruxes[crux]])[0]
+    ids, cosines = similar(index, vector, min(THRESHOLDS))
     said: dict[str, Any] = {}
     for threshold in THRESHOLDS:
         columns = np.union1d(ids[cosines >= threshold], [held.cruxes[crux].attribute])

@@ -6,9 +6,9 @@ Paper §4.1 and D.1; the departures are told in the modules of each step. What i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from undertow.index.open import Index
 from undertow.progress import SILENT, Progress
 from undertow.records import Attribution, Finding, Interval, Trigger
 from undertow.stats.intervals import wilson
-from undertow.store.run import RunDir, file_hash
+from undertow.store.run import read_manifest
 from undertow.store.tables import atomic_write_json, read_table, to_jsonable, write_table
 from undertow.surf.save import load_findings
+from undertow.turf.asked import Verdicts, judged_cruxes, read_queries
 from undertow.turf.config import TraceConfig
 from undertow.turf.crux import ResolvedCrux, contrast_cruxes, named_cruxes, rubric_cruxes
 from undertow.turf.explain import explain
+from undertow.turf.panel import Panel
 from undertow.turf.query import Held, hold
 from undertow.turf.redundancy import rise
 from undertow.turf.sensitivity import sensitivity
@@ -42,6 +44,10 @@ MOST_RESPONSES = 2000
 """Responses of each kind that a crux is drawn from; more change no decision."""
 MOST_QUERIES = 400
 """Failing queries of a finding that are aggregated."""
+MOST_JUDGED = 5
+"""Violating responses of a finding that the two judges see; its exemplars where it has some."""
+FAILED = "failed"
+"""Key of an attribution's sensitivity that says why it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +91,26 @@ def trace_exchange(
     crux: Sequence[str] | None = None,
     rubric: Rubric | None = None,
     config: TraceConfig | None = None,
+    panel: Panel | None = None,
 ) -> Traced:
-    """Trace one failing pair, rows and all; see :func:`trace_pair`."""
+    """Trace one failing pair, rows and all; see :func:`trace_pair`. ``panel`` has the models it may ask."""
     config = config or TraceConfig()
     if not prompt.strip():
         raise UsageError("--prompt: empty; give the query that failed")
     if crux:
         cruxes = named_cruxes(index, crux, response)
+    elif panel and panel.judge and rubric and response:
+        judged = judged_cruxes(index, [response], rubric, config, panel)
+        return trace_judged(index, "query", [prompt], judged, rubric.behaviour, config, panel)
+    elif index.model:
+        raise UsageError(
+            f"{index.path}: written by a model; name --crux, or --judge, --rubric and --response"
+        )
     elif rubric is not None and response:
         cruxes = rubric_cruxes(index, prompt, response, rubric, config.cruxes, config.support, config.seed)
     else:
         raise UsageError("a single pair needs --crux 'The response …', or --rubric and --response")
-    return trace_queries(index, "query", [prompt], cruxes, rubric.behaviour if rubric else "", config)
+    return trace_queries(index, "query", [prompt], cruxes, rubric.behaviour if rubric else "", config, panel)
 
 
 def trace_queries(
@@ -106,15 +120,17 @@ def trace_queries(
     cruxes: Sequence[ResolvedCrux],
     violation: str,
     config: TraceConfig,
+    panel: Panel | None = None,
 ) -> Traced:
     """Trace the failing queries of one finding together; a trigger must hold for most of them."""
     if not cruxes:
-        reason: dict[str, object] = {"note": "no response attribute sets the violating responses apart"}
-        nothing = Attribution(finding, (), (), explain((), (), violation, config.level), reason)
-        return Traced(
-            nothing, _row_table(index, finding, np.zeros((0, index.n), bool), np.zeros(index.n, bool))
-        )
-    held = hold(index, prompts, cruxes, config)
+        note = "no response attribute sets the violating responses apart"
+        return _untraced(index, finding, {"note": note}, explain((), (), violation, config.level))
+    queries = read_queries(index, prompts, config, panel)
+    if queries.failing is None:
+        note = "none of the failing queries could be described"
+        return _untraced(index, finding, {**queries.report, FAILED: note}, f"No trigger: {note}.")
+    held = hold(index, queries.failing, cruxes, config)
     triggers = tuple(_trigger(index, held, rank, config) for rank in range(len(held.ranking.order)))
     shown = held.ranking.crux[0] if triggers else 0
     told = [held.cruxes[shown].crux, *(each.crux for i, each in enumerate(held.cruxes) if i != shown)]
@@ -123,7 +139,7 @@ def trace_queries(
         crux=tuple(told),
         triggers=triggers,
         explanation=explain(told, triggers, violation, config.level),
-        sensitivity=sensitivity(index, held, config),
+        sensitivity={**sensitivity(index, held, config), **queries.report},
     )
     features = held.failing.features_F[list(held.ranking.order)]
     masks = np.zeros((len(features), index.n), dtype=np.bool_)
@@ -131,6 +147,30 @@ def trace_queries(
         mask[index.features.rows_of(int(feature))] = True
     rises = [float(rise(each.rate, each.base_rate)) for each in triggers]
     return Traced(attribution, _row_table(index, finding, masks, _violating(held), rises))
+
+
+def trace_judged(
+    index: Index,
+    finding: str,
+    prompts: Sequence[str],
+    judged: Verdicts,
+    violation: str,
+    config: TraceConfig,
+    panel: Panel,
+) -> Traced:
+    """Trace failing queries by the crux of the two judges; what they said is part of the report."""
+    if judged.failed:
+        note = "none of the violating responses could be judged"
+        return _untraced(index, finding, {**judged.report, FAILED: note}, f"No trigger: {note}.")
+    traced = trace_queries(index, finding, prompts, judged.cruxes, violation, config, panel)
+    told = {**traced.attribution.sensitivity, **judged.report}
+    return replace(traced, attribution=replace(traced.attribution, sensitivity=told))
+
+
+def _untraced(index: Index, finding: str, report: dict[str, object], explanation: str) -> Traced:
+    """Report a finding without triggers."""
+    rows = _row_table(index, finding, np.zeros((0, index.n), bool), np.zeros(index.n, bool))
+    return Traced(Attribution(finding, (), (), explanation, report), rows)
 
 
 def _violating(held: Held) -> NDArray[np.bool_]:
@@ -208,8 +248,14 @@ def _row_table(
     )
 
 
-def trace_finding(index: Index, run: Path, finding: Finding, config: TraceConfig) -> Traced:
-    """Trace one confirmed finding of a search run from its violating confirmation samples."""
+def trace_finding(
+    index: Index, run: Path, finding: Finding, config: TraceConfig, panel: Panel | None = None
+) -> Traced:
+    """Trace one confirmed finding of a search run from its violating confirmation samples.
+
+    Raises:
+        UsageError: a model wrote the index, and no judge is named.
+    """
     exchanges = _exchanges(run)
     violating, others = (
         exchanges.filter(_mask(exchanges, finding.id)),
@@ -221,10 +267,24 @@ def trace_finding(index: Index, run: Path, finding: Finding, config: TraceConfig
     responses = responses or [exemplar.response for exemplar in finding.exemplars]
     if not prompts:
         return trace_queries(index, finding.id, [], [], finding.behaviour, config)
+    if panel and panel.judge:
+        shown = [exemplar.response for exemplar in finding.exemplars] or responses[:MOST_JUDGED]
+        judged = judged_cruxes(index, shown, rubric_of(run), config, panel)
+        return trace_judged(index, finding.id, prompts, judged, finding.behaviour, config, panel)
+    if index.model:
+        raise UsageError(f"{index.path}: written by {index.model}; name the judge of the crux by --judge")
     step = max(1, others.num_rows // MOST_RESPONSES)
     plain = others["response"].to_pylist()[::step]
     cruxes = contrast_cruxes(index, responses, plain, config.cruxes, config.support)
-    return trace_queries(index, finding.id, prompts, cruxes, finding.behaviour, config)
+    return trace_queries(index, finding.id, prompts, cruxes, finding.behaviour, config, panel)
+
+
+def rubric_of(run: Path) -> Rubric:
+    """Read the rubric that a search run judged by."""
+    from undertow.judging.rubric import Rubric
+
+    config = read_manifest(Path(run))["config"]
+    return Rubric.model_validate(config["rubric"])
 
 
 def _exchanges(run: Path) -> pa.Table:
@@ -253,6 +313,7 @@ def trace_findings(
     out: Path | None = None,
     config: TraceConfig | None = None,
     progress: Progress = SILENT,
+    panel: Panel | None = None,
 ) -> list[Attribution]:
     """Trace every confirmed finding of the search run ``run``.
 
@@ -266,7 +327,7 @@ def trace_findings(
     traced = []
     with progress.task("trace findings", len(findings)) as task:
         for finding in findings:
-            traced.append(trace_finding(index, Path(run), finding, config))
+            traced.append(trace_finding(index, Path(run), finding, config, panel))
             task.advance(note=finding.id)
     if out is not None:
         write_traced(traced, Path(out))
@@ -281,52 +342,3 @@ def write_traced(traced: Sequence[Traced], out: Path) -> None:
     atomic_write_json(out / "attribution.json", [to_jsonable(each.attribution) for each in traced])
     if tables:
         write_table(pa.concat_tables(tables), out / "rows.parquet")
-
-
-def trace_run(
-    index: Path,
-    run: Path,
-    out: Path,
-    config: TraceConfig | None = None,
-    progress: Progress = SILENT,
-    fresh: bool = False,
-) -> dict[str, Any]:
-    """Trace a search run's findings into the run directory ``out``: ``undertow trace RUN``.
-
-    Returns:
-        the summary; ``attributions`` has each finding's id, explanation and first trigger.
-
-    Raises:
-        UsageError: an input is missing or unfinished, or ``out`` holds something else.
-    """
-    config = config or TraceConfig()
-    opened = Index.open(index)
-    inputs = {"index": str(opened.info["key"]), "run": file_hash(Path(run) / "findings.json")}
-    directory = RunDir.open(Path(out), "trace", config.model_dump(), inputs, fresh)
-    if directory.complete:
-        directory.close()
-        return directory.summary()
-    try:
-        attributions = trace_findings(opened, run, directory.path, config, progress)
-        named = sum(bool(each.triggers) for each in attributions)
-        summary = {
-            "counts": {"tried": len(attributions), "scored": len(attributions), "failed": 0},
-            "named": named,
-            "attributions": [_digest(each) for each in attributions],
-        }
-        return directory.finish("complete", summary)
-    finally:
-        directory.close()
-
-
-def _digest(attribution: Attribution) -> dict[str, object]:
-    best = attribution.triggers[0] if attribution.triggers else None
-    return {
-        "finding": attribution.finding,
-        "crux": [each.text for each in attribution.crux],
-        "trigger": best.text if best else None,
-        "examples": best.examples if best else None,
-        "corpus": best.corpus if best else None,
-        "sources": best.sources if best else {},
-        "explanation": attribution.explanation,
-    }
