@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from undertow.records import Failure as Failure
     from undertow.records import Finding as Finding
     from undertow.report.build import write_report as write_report
+    from undertow.studies.matrix import run_matrix as run_matrix
     from undertow.surf.run import run_surf as run_surf
     from undertow.training.sft import train_sft as train_sft
     from undertow.turf.run import trace_run as trace_run
@@ -37,6 +38,7 @@ _PUBLIC = {
     "Index": "undertow.index.open",
     "query": "undertow.index.query",
     "run_surf": "undertow.surf.run",
+    "run_matrix": "undertow.studies.matrix",
     "calibrate": "undertow.judging.calibrate",
     "trace_pair": "undertow.turf.trace",
     "trace_run": "undertow.turf.run",

@@ -57,6 +57,9 @@ def make_board(console: Console) -> Board:
 
 def laid_out(status: SearchStatus, pace: float | None) -> RenderableType:
     """Lay a status out: a line a run, and one for all."""
+    told = Text(" · ".join(totals(status, pace)))
+    if not status.runs:
+        return told
     lines = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
     for name in ("run", "iteration", "top score", "violating", "patterns"):
         lines.add_column(name, justify="right")
@@ -64,7 +67,7 @@ def laid_out(status: SearchStatus, pace: float | None) -> RenderableType:
         lines.add_row(*_cells(run))
     more = len(status.runs) - RUNS_SHOWN
     rest = [Text(f"and {more} more runs", style="dim")] if more > 0 else []
-    return Group(lines, *rest, Text(" · ".join(totals(status, pace))))
+    return Group(lines, *rest, told)
 
 
 def _cells(run: RunStatus) -> tuple[str, ...]:

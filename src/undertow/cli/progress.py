@@ -42,6 +42,8 @@ class Pace:
     def add(self, calls: int) -> float | None:
         """Take the count so far; return calls a second, ``None`` before there is any time between."""
         now = time.monotonic()
+        if self._seen and calls < self._seen[-1][1]:  # the next search counts from its own start
+            self._seen.clear()
         self._seen.append((now, calls))
         while now - self._seen[0][0] > PACE_SECONDS:
             self._seen.popleft()
@@ -55,6 +57,8 @@ class BarTask:
     def __init__(self, bars: Board, task: TaskID) -> None:
         """Wrap one Rich task."""
         self._bars, self._task = bars, task
+        self.told = False
+        """The status shown is this task's."""
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """Add ``n`` finished units and replace the note."""
@@ -62,7 +66,7 @@ class BarTask:
 
     def tell(self, status: SearchStatus) -> None:
         """Show the status of a search below the bars."""
-        self._bars.status = status
+        self._bars.status, self.told = status, True
 
 
 class Bars:
@@ -75,12 +79,13 @@ class Bars:
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[_Task]:
         """Open a bar of ``total`` units (``None``: a spinner)."""
-        task = self._bars.add_task(one_line(name, 40), total=total, note="")
+        number = self._bars.add_task(one_line(name, 40), total=total, note="")
+        task = BarTask(self._bars, number)
         try:
-            yield BarTask(self._bars, task)
+            yield task
         finally:
-            self._bars.remove_task(task)
-            if not self._bars.tasks:
+            self._bars.remove_task(number)
+            if task.told:
                 self._bars.status = None
 
     def say(self, line: str) -> None:
@@ -93,7 +98,8 @@ def totals(status: SearchStatus, pace: float | None) -> list[str]:
     """Tell what all runs share: calls, what is under way, what is lost, what is spent if that is known."""
     cap = f" of {status.max_calls:,}" if status.max_calls is not None else ""
     told = [f"{status.calls:,}{cap} calls", f"{pace:.1f}/s" if pace is not None else ""]
-    told += [f"{status.in_flight} in flight", f"{status.open} open", f"{status.failed} failed"]
+    told += [f"{status.in_flight} in flight", f"{status.open} open" if status.runs else ""]
+    told.append(f"{status.failed} failed")
     if status.spent_usd or status.max_usd is not None:
         cap = f" of ${status.max_usd:.2f}" if status.max_usd is not None else ""
         told.append(f"${status.spent_usd:.2f}{cap} spent")

@@ -96,18 +96,18 @@ class _Answering:
         turns = [Message(turn["role"], turn["content"]) for turn in json.loads(row.get("history", "[]"))]
         settings = Settings(1.0, MAX_TOKENS, self.seed)
         reply = await self.model.reply([*turns, Message("user", row["prompt"])], settings, replicate)
-        outcome = await self._judged(row, reply)
+        outcome = await self._judged(row, reply, turns)
         self.outcomes[outcome] += 1
         return {**row, "response": reply.text} if outcome == "clean" and isinstance(reply, Reply) else None
 
-    async def _judged(self, row: dict[str, str], reply: Reply | Failure) -> str:
+    async def _judged(self, row: dict[str, str], reply: Reply | Failure, history: list[Message]) -> str:
         """Say what became of one reply: ``clean``, ``violation``, or the kind of failure."""
         if isinstance(reply, Failure):
             return reply.kind.value
         self.usage.update(calls=1, input_tokens=reply.input_tokens, output_tokens=reply.output_tokens)
         if reply.finish_reason != "stop":
             return FailureKind.TRUNCATED.value
-        verdict = await self.judge.judge(row["prompt"], reply.text, self.rubric)
+        verdict = await self.judge.judge(row["prompt"], reply.text, self.rubric, history)
         if isinstance(verdict, Failure):
             return verdict.kind.value
         return "violation" if verdict.violation else "clean"

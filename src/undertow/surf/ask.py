@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -41,6 +41,8 @@ class Asker:
     votes: Votes = "one"
     """``one``: the judge decides. ``violations``: the confirming judge must agree where it sees a violation.
     ``all``: the confirming judge is asked about every reply, so that the two can be compared."""
+    heard: Callable[[Sample], object] | None = None
+    """Told of every sample of :meth:`ask_all`, for progress."""
 
     def of(self, target: ChatModel) -> Asker:
         """Return the same questions put to another model."""
@@ -81,7 +83,13 @@ class Asker:
 
     async def ask_all(self, candidates: Sequence[Candidate], replicates: int = 1) -> list[Sample]:
         """Ask every candidate ``replicates`` times, all at once; in candidate order, replicates together."""
-        return await asyncio.gather(*(self.ask(c, r) for c in candidates for r in range(replicates)))
+        return await asyncio.gather(*(self._told(c, r) for c in candidates for r in range(replicates)))
+
+    async def _told(self, candidate: Candidate, replicate: int) -> Sample:
+        sample = await self.ask(candidate, replicate)
+        if self.heard is not None:
+            self.heard(sample)
+        return sample
 
 
 def both(first: Verdict, second: Verdict) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from undertow.progress import SILENT, Progress
@@ -16,6 +16,7 @@ from undertow.surf.confirm import Confirmation, base_rate, confirm
 from undertow.surf.explain import Hypothesis, explain
 from undertow.surf.generate import Generator
 from undertow.surf.loop import Search, search
+from undertow.surf.watch import Count
 
 SEARCHES = {"surf": search, "archive": archive}
 """By ``--algorithm``."""
@@ -52,6 +53,21 @@ async def surf(
     found = await SEARCHES[config.algorithm](asker, generator, config, progress)
     if not config.confirm or not scored(found.samples):
         return SurfResult(found, (), (), ())
+    with progress.task("confirm") as task:
+        count = Count(task, asker.budget)
+        told = reference and replace(reference, heard=count)
+        return await _explained(found, generator, replace(asker, heard=count), told, config, progress)
+
+
+async def _explained(
+    found: Search,
+    generator: Generator,
+    asker: Asker,
+    reference: Asker | None,
+    config: SurfConfig,
+    progress: Progress,
+) -> SurfResult:
+    """Say what the violations share, and confirm it on prompts that the search has not seen."""
     progress.say("looking for what the violations share")
     hypotheses, probes = await explain(found.samples, generator, asker, config, progress)
     seen = {sample.candidate.conversation for sample in (*found.samples, *probes)}

@@ -22,6 +22,28 @@ class _Run:
     patterns: set[frozenset[str]] = field(default_factory=set)
 
 
+class Count:
+    """Follows the samples asked after a search, which belong to no run."""
+
+    def __init__(self, task: Task, budget: Budget) -> None:
+        """Report to ``task``; calls and dollars are read off ``budget``."""
+        self._task = task
+        self._budget = budget
+        self._failed = 0
+
+    def __call__(self, sample: Sample) -> None:
+        """Count one sample."""
+        verdict, budget = sample.verdict, self._budget
+        self._failed += isinstance(verdict, Failure) and verdict.kind is not FailureKind.BUDGET
+        self._task.tell(
+            SearchStatus(
+                (), 0, budget.in_flight, self._failed,
+                budget.calls, budget.max_calls, budget.cost_usd, budget.max_cost,
+            )
+        )  # fmt: skip
+        self._task.advance()
+
+
 class Watch:
     """Follows the candidates of a search for its progress task; only counts, and changes nothing."""
 
