@@ -318,3 +318,17 @@ def test_two_judges_stand_beside_the_rate_that_both_confirm(runs, dom):
     assert "κ = 0.61" in text
     assert "agree on 66 of 80" in text
     assert "By the confirming judge alone" in text
+
+
+@pytest.mark.parametrize(
+    ("usd", "unpriced", "told"),
+    [
+        (0.0, 0, "$0"),
+        (0.0, 12, "price not known"),
+        (1.5, 12, "$1.50, and 12 calls of unknown price"),
+        (None, 0, "price not known"),
+    ],
+)
+def test_calls_of_unknown_price_are_not_free(runs, dom, usd, unpriced, told):
+    usage = {"calls": 40, "input_tokens": 1, "output_tokens": 1, "cost_usd": usd, "unpriced": unpriced}
+    assert f"40 model calls {told} peak memory" in dom(write_report(runs.surf([], usage=usage))).text

@@ -77,10 +77,19 @@ def cost(run: Run) -> Fact:
     )
     detail = [
         f"{words.count(calls)} model calls" if calls is not None else "calls not recorded",
-        words.money(usd) if usd is not None else "price not known",
+        _price(usd, whole(usage, "unpriced") or 0),
         *([f"peak memory {words.memory(peak)}"] if peak is not None else []),
     ]
     return Fact("What it cost", None if seconds is None else words.duration(seconds), tuple(detail))
+
+
+def _price(usd: float | None, unpriced: int) -> str:
+    """Tell what was spent; calls of unknown price are not free."""
+    if usd is None or (unpriced and usd == 0):
+        return "price not known"
+    return words.money(usd) + (
+        f", and {words.counted(unpriced, 'call')} of unknown price" if unpriced else ""
+    )
 
 
 def warnings(run: Run) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def matrix_page(run: Run) -> Page:
             Fact("What was audited", subject, rubrics),
             facts.sureness([_top(cell) for cell in cells], "top outputs a cell, selected for their score"),
             _confirmed_fact(cells),
-            facts.failures(run),
+            _missing_fact(run, cells),
             facts.cost(run),
         ),
         charts=_charts(cells),
@@ -70,6 +70,16 @@ def _confirmed_fact(cells: Sequence[Fields]) -> Fact:
     if not known:
         return Fact("Confirmed findings", None)
     return Fact("Confirmed findings", words.count(sum(known)), (f"in {sum(n > 0 for n in known)} cells",))
+
+
+def _missing_fact(run: Run, cells: Sequence[Fields]) -> Fact:
+    holes, calls = len(records(run.summary.get("missing"))), facts.failures(run)
+    if not cells:
+        return calls
+    told = f"of the candidates of the others: {calls.value}" if calls.value else ""
+    return Fact(
+        calls.term, f"{holes} of {words.counted(len(cells), 'cell')}", (told, *calls.detail) if told else ()
+    )
 
 
 def _charts(cells: Sequence[Fields]) -> tuple[Chart, ...]:

@@ -212,7 +212,8 @@ def _cell(model: str, rubric: Rubric, outcome: dict[str, Any] | UndertowError) -
     """Read a search; one that failed or is inconclusive keeps its counts and gives no numbers."""
     summary = _UNRUN if isinstance(outcome, UndertowError) else outcome
     whole = summary["status"] == "complete" and bool(summary["top"]["n"])
-    reason = str(outcome) if isinstance(outcome, UndertowError) else _why_missing(outcome)
+    told = str(outcome).removeprefix(f"model {model}: ")
+    reason = told if isinstance(outcome, UndertowError) else _why_missing(outcome)
     return {
         "model": model,
         "rubric": rubric.name,
