@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -16,6 +17,8 @@ from undertow.attributes.embed import distinct, embed_distinct
 from undertow.attributes.pool import load_pool
 from undertow.attributes.wordgroups import group_words
 from undertow.errors import UsageError
+from undertow.records import Message
+from undertow.store.tables import write_table
 
 KINDS = {
     0: "violin cello flute drum trumpet harp guitar piano organ",
@@ -148,3 +151,18 @@ def test_many_rare_sentences_take_no_clusters_from_frequent_ones(
     assert len(set(ids[400:])) == 10
     assert not set(ids[400:]) & set(ids[:400])
     assert len(set(cluster.spread_seeds(points, weights, 16, rng))) == 16
+
+
+def test_an_index_of_conversations_gives_them_whole(tmp_path: Path) -> None:
+    said = [("system", "s"), ("user", "a"), ("assistant", "b")]
+    told = [{"role": role, "content": content} for role, content in said]
+    prompts, history = ["c", "alone", "d"], [json.dumps(told), "[]", json.dumps(told[:1])]
+    write_table(
+        pa.table({"text": ["held", "by none"], "count": [2, 0]}), tmp_path / "query_attributes.parquet"
+    )
+    write_table(pa.table({"prompt": prompts, "history": history}), tmp_path / "examples.parquet")
+    (tmp_path / "manifest.json").write_text("{}")
+    pool = load_pool(tmp_path)
+    assert pool.texts == ["held"]
+    turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
+    assert pool.prompts == [turns, "alone", "d"]

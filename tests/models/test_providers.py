@@ -189,3 +189,16 @@ def test_without_package_or_key_one_line_names_what_is_missing(
 def test_with_its_key_a_provider_opens(monkeypatch: pytest.MonkeyPatch, spec: str, key: str):
     monkeypatch.setenv(key, "k-1234567")
     assert open_model(spec).name == spec
+
+
+async def test_a_preflight_survives_a_dropped_connection_and_tells_of_a_dead_host_soon():
+    with fault_server.running("--faults", "reset", "--share", "0.3", "--seed", "3") as url:
+        for _ in range(8):
+            async with open_model(spec(url)) as model:
+                await preflight(model)
+        assert (await fault_server.stats(url))["reset"] > 0
+    start = time.monotonic()
+    async with open_model(spec(url)) as model:
+        with pytest.raises(UsageError, match="connection"):
+            await preflight(model)
+    assert time.monotonic() - start < 10

@@ -163,7 +163,7 @@ def _provider(name: str) -> Provider[Any]:
 
 
 async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
-    """Ask a hosted model one short question, before a run relies on it.
+    """Ask a hosted model one short question, before a run relies on it; a dropped connection is tried again.
 
     A rate limit or a passing server error proves that host and key are good, and passes; so does a spent
     budget, which forbids to ask: the run then reports what its journal holds.
@@ -180,7 +180,7 @@ async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
     inner = model.inner if isinstance(model, JournaledModel) else model
     if not isinstance(inner, ProviderModel):
         return
-    async with inner.with_limits(Limits(attempts=1, timeout=seconds)) as once:
+    async with inner.with_limits(Limits(attempts=3, timeouts=1, timeout=seconds)) as once:
         try:
             answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
         except UserError as error:  # a setting that this model does not take
