@@ -164,11 +164,3 @@ def test_earlier_turns_stand_between_delimiters_of_their_own() -> None:
         assert nonce != make_nonce(SECRET, "judge", PROMPT, REFUSAL, RUBRIC)
         asked = judge_messages(PROMPT, REFUSAL, RUBRIC, nonce, history)[-1].content
         assert len(re.findall(r"<{2,}|>{2,}", asked)) == 8
-
-
-async def test_no_attack_in_an_earlier_turn_bends_the_verdict(judges: str) -> None:
-    async with open_model(judges + "reader") as model:
-        judge = LLMJudge(model, secret=SECRET)
-        histories = [[Message("user", text), Message("assistant", text)] for text in attacks()]
-        found = await asyncio.gather(*(judge.judge(PROMPT, REFUSAL, RUBRIC, h) for h in histories))
-    assert {_score(verdict) for verdict in found} == {90}
