@@ -35,3 +35,14 @@ def test_k_larger_than_the_shards_gives_all_rows_once() -> None:
 def test_an_empty_index_finds_nothing() -> None:
     cosines, ids = Scanner([]).top_k(unit(np.random.default_rng(2), 2), 5)
     assert cosines.shape == ids.shape == (2, 0)
+
+
+def test_all_rows_above_a_threshold_are_found_over_shards_and_blocks(monkeypatch) -> None:
+    monkeypatch.setattr(scan, "ABOVE_ROWS", 64)
+    rng = np.random.default_rng(3)
+    rows, asked = unit(rng, 700).astype(np.float16), unit(rng, 1)[0]
+    want = rows.astype(np.float32) @ asked
+    ids, cosines = Scanner([rows[:300], rows[300:300], rows[300:]]).above(asked, 0.2)
+    assert sorted(ids.tolist()) == np.flatnonzero(want >= 0.2).tolist()
+    assert np.allclose(cosines, np.sort(want[want >= 0.2])[::-1], atol=1e-5)
+    assert len(Scanner([rows]).above(asked, 1.1)[0]) == 0

@@ -6,7 +6,7 @@ import scipy.sparse as sp
 
 from undertow.index.incidence import Incidence
 from undertow.turf.counts import FeatureRows
-from undertow.turf.retrieve import bend, hits, retrieve
+from undertow.turf.retrieve import DEPTH, bend, hits, retrieve
 
 
 @pytest.fixture
@@ -63,5 +63,19 @@ def test_hits_count_pairs_by_feature_of_their_example(incidence: Incidence) -> N
 
 def test_the_bend_parts_near_from_far() -> None:
     cosines = np.concatenate([np.linspace(0.97, 0.93, 50), np.linspace(0.6, 0.4, 450)])
-    assert bend(cosines, np.ones(500, np.int64)) == pytest.approx(0.93)
-    assert bend(np.array([0.9]), np.array([5])) == 0.9
+    assert bend(cosines, np.ones(500, np.int64), 1000, 500) == pytest.approx(0.93)
+    assert bend(np.array([0.9]), np.array([5]), 5, 5) == 0.9
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.05])
+@pytest.mark.parametrize("wordings", [1, 20, 200, 3500, 19_000])
+def test_rare_and_frequent_wordings_are_told_from_200_000_others(wordings: int, spread: float) -> None:
+    rng = np.random.default_rng(wordings)
+    right = np.clip(rng.normal(0.88, spread, wordings), 0, 1)
+    wrong = np.clip(rng.normal(0.3, 0.1, 200_000), -1, 0.99)
+    cosines = np.sort(np.concatenate([right, wrong]))[::-1]
+    near = cosines[cosines >= cosines[0] - DEPTH]
+    threshold = bend(near, np.ones(len(near), np.int64), len(cosines), len(cosines) // 10)
+    taken = (right >= threshold).sum()
+    assert taken >= 0.9 * wordings
+    assert taken >= 0.9 * (taken + (wrong >= threshold).sum()) - 1

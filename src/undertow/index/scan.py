@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_ROWS = 131_072
+ABOVE_ROWS = 16_384
+"""Rows that :meth:`Scanner.above` turns into fp32 at once: what stays in the cache."""
 
 
 class Scanner:
@@ -73,6 +75,32 @@ class Scanner:
         ids = np.concatenate([part for _, part in found], axis=1)
         order = np.lexsort((ids, -scores), axis=1)[:, :k]
         return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
+
+    def above(
+        self, query: NDArray[np.float32], threshold: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find every row at least as similar to one query as ``threshold``.
+
+        Args:
+            query: (d,) unit row.
+            threshold: cosine.
+
+        Returns:
+            ids and their cosines, most similar first, the lower id first among equals.
+        """
+        query = np.ascontiguousarray(query, np.float32)
+        found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        offset = 0
+        for shard in self._shards:
+            for start in range(0, len(shard), ABOVE_ROWS):
+                scores = shard[start : start + ABOVE_ROWS].astype(np.float32) @ query
+                rows = np.flatnonzero(scores >= threshold)
+                found.append((rows + offset + start, scores[rows]))
+            offset += len(shard)
+        ids = np.concatenate([part for part, _ in found] or [np.zeros(0, np.int64)])
+        cosines = np.concatenate([part for _, part in found] or [np.zeros(0, np.float32)])
+        order = np.lexsort((ids, -cosines))
+        return ids[order], cosines[order]
 
 
 def _codes(rows: NDArray[np.float16]) -> Any:

@@ -27,7 +27,7 @@ from undertow.stats.enrichment import log_odds_dirichlet
 from undertow.stats.intervals import wilson_bounds
 from undertow.turf.counts import Bools, Floats, Ints, overlaps
 from undertow.turf.redundancy import vagueness
-from undertow.turf.retrieve import bend, similar
+from undertow.turf.retrieve import DEPTH, bend, similar
 
 if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric
@@ -241,8 +241,9 @@ def behaviour_columns(
 ) -> tuple[Ints, float]:
     """Decide which response attributes count as the crux, and from which similarity on.
 
-    Local attributes are exact: the crux alone. For a model's wordings the threshold is where the curve of the
-    retrieved pairs bends. A ``threshold`` given by the user holds for both.
+    Local attributes are exact: the crux alone. For a model's wordings the threshold is where the curve of
+    pairs over similarity bends, see :func:`undertow.turf.retrieve.bend`. A ``threshold`` given by the user
+    holds for both.
 
     Args:
         index: the index.
@@ -253,10 +254,14 @@ def behaviour_columns(
     """
     if threshold is None and index.kinds("response")[attribute] != "llm":
         return np.array([attribute]), 1.0
-    ids, cosines = near
     if threshold is None:
-        threshold = bend(cosines.astype(np.float64), index.incidence("response").counts[ids])
-    return np.union1d(similar(index, vector, threshold, near)[0], [attribute]), threshold
+        ids, cosines = similar(index, vector, float(near[1][0]) - DEPTH, near)
+        held = index.incidence("response")
+        threshold = bend(cosines.astype(np.float64), held.counts[ids], held.nnz, held.n)
+        ids = ids[cosines >= threshold]
+    else:
+        ids, _ = similar(index, vector, threshold, near)
+    return np.union1d(ids, [attribute]), threshold
 
 
 def weights(cruxes: Sequence[ResolvedCrux]) -> Floats:

@@ -23,6 +23,10 @@ Near = tuple[Ints, NDArray[np.float32]]
 """Attribute ids and their cosines, most similar first."""
 TIE = 1e-6
 """Cosines closer than this are one similarity."""
+DEPTH = 0.45
+"""How far below the best cosine a wording may still say the crux."""
+STRETCH, STEP, ABOUT_AS_FLAT = 0.1, 0.005, 0.05
+"""Width and step of the stretches in which :func:`bend` looks, in cosine, and what is as good as flattest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +93,37 @@ def hits(of: FeatureRows, retrieved: Retrieved) -> Ints:
     return counted.astype(np.int64)
 
 
-def bend(cosines: Floats, counts: Ints) -> float:
-    """Find the similarity before the curve of sorted pairs drops: farthest under its chord.
+def bend(cosines: Floats, counts: Ints, pairs: int, rows: int) -> float:
+    """Find the similarity that parts the attributes that say the crux from those merely near it.
 
-    It parts the attributes that say the crux from those that are merely near it (for LLM attributes, whose
-    wordings differ; local attributes are exact).
+    The curve of pairs over similarity climbs while further wordings of the crux come in, is flat between
+    them and the rest, and climbs again where the rest begins. The threshold lies in the flattest stretch of
+    width ``STRETCH``, by the log-odds of the pairs so far among all; of stretches about as flat in the
+    lowest. The farthest point under the chord of the curve, the usual knee, took twenty wrong wordings for
+    one right one where the crux was rare, and a tenth of the right ones where it was frequent.
 
     Args:
-        cosines: (A,) descending similarities of distinct attributes, A > 0.
+        cosines: (A,) descending similarities of distinct attributes, A > 0, down to the best less ``DEPTH``.
         counts: (A,) examples each holds for.
+        pairs: of the corpus, all (example, attribute).
+        rows: of the corpus; a crux has no more pairs.
+
+    Returns:
+        the lowest similarity that counts.
     """
-    position = np.cumsum(counts, dtype=np.float64)
-    span = position[-1] - position[0]
-    drop = float(cosines[0] - cosines[-1])
-    if span <= 0 or drop <= TIE:
-        return float(cosines[-1])
-    chord = cosines[0] - drop * (position - position[0]) / span
-    below = chord - cosines
-    at = int(below.argmax())
-    return float(cosines[max(at - 1, 0)]) if below[at] > 0 else float(cosines[-1])
+    running = np.cumsum(counts, dtype=np.float64)
+    best = float(cosines[0])
+    grid = np.arange(best - STRETCH / 2, best - DEPTH + STRETCH / 2, -STEP)
+
+    def log_odds(at: Floats) -> Floats:
+        reached: Floats = running[np.searchsorted(-cosines, -at + TIE, side="right") - 1]
+        odds: Floats = np.log(reached / (pairs + 1 - reached))
+        return odds
+
+    climb = log_odds(grid - STRETCH / 2) - log_odds(grid + STRETCH / 2)
+    climb[running[np.searchsorted(-cosines, -grid, side="right") - 1] > rows] = np.inf
+    flat = grid[np.flatnonzero(climb <= climb.min() + ABOUT_AS_FLAT)[-1]]
+    return float(cosines[cosines >= flat][-1])
 
 
 def neighbours(index: Index, vectors: NDArray[np.float32], k: int) -> list[Near]:
@@ -133,12 +149,10 @@ def similar(index: Index, vector: NDArray[np.float32], threshold: float, known: 
         index: the opened index.
         vector: (d,) unit row.
         threshold: cosine.
-        known: what is known of the nearest attributes already; scanned again only if that is not enough.
+        known: what is known of the nearest attributes already; scanned only if that is not enough.
     """
-    scanner = index.scanner("response")
-    ids, cosines = known if known is not None else neighbours(index, vector[None, :], 1)[0]
-    while len(ids) < scanner.rows and cosines[-1] >= threshold:
-        scores, found = scanner.top_k(vector[None, :], 2 * len(ids))
-        ids, cosines = found[0], scores[0]
-    near = cosines >= threshold
-    return ids[near], cosines[near]
+    if known is not None and known[1][-1] < threshold:
+        ids, cosines = known
+        near = cosines >= threshold
+        return ids[near], cosines[near]
+    return index.scanner("response").above(vector, threshold)
