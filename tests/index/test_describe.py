@@ -207,6 +207,14 @@ def test_too_many_failures_build_nothing_until_they_are_accepted(
     checksums_stand_on_their_own_rows(Index.open(tmp_path / "index"), failed=32)
 
 
+def test_a_model_that_describes_nothing_is_not_asked_on(url: str, tmp_path: Path) -> None:
+    data = write([{**row, "prompt": f"POISON {row['id']}"} for row in ROWS], tmp_path / "data.jsonl")
+    stopped = build_index(data, tmp_path / "index", model(url, failure_share=0.99))
+    assert stopped["status"] == "inconclusive"
+    assert "none of 50 rows' query" in stopped["stopped"]
+    assert counted(url)["attributes"] < 50 * 3 + 50 * 2
+
+
 def test_a_spent_budget_stops_and_a_higher_one_goes_on(url: str, tmp_path: Path) -> None:
     data = write(ROWS, tmp_path / "data.jsonl")
     stopped = build_index(data, tmp_path / "index", model(url, max_calls=150))

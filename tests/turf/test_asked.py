@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +145,36 @@ def test_the_findings_of_a_search_are_traced_by_both_judges(url: str, index: Pat
     summary = json.loads((out / "summary.json").read_text())
     assert summary["usage"]["calls"] > 10
     assert pq.read_table(out / "rows.parquet").num_rows >= 24
+
+
+def test_judges_name_the_crux_on_a_local_index_too(
+    url: str,
+    build: Callable[[pa.Table], Index],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("undertow.models.embed.open_embedder", lambda spec: HashEmbedder())
+    local = build(corpus())
+    argv = ["trace", "--index", str(local.path), "--prompt", FAILING[0], "--response", FAILING[1]]
+    argv += ["--rubric", "code", "--judge", spec(url), "--out", str(tmp_path / "t"), "--json"]
+    assert main(argv) == 0
+    (attribution,) = json.loads(capsys.readouterr().out)
+    assert "code" in attribution["crux"][0]["text"]
+    assert set(attribution["triggers"][0]["example_ids"]) == {f"r{i}" for i in range(24)}
+
+
+def test_a_search_draws_from_such_an_index_with_a_model_that_writes(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with fault_server.running() as address:
+        model = f"openai-compatible:{address}/v1#echo"
+        argv = ["surf", "--target", model, "--rubric", "code", "--attributes", str(index), "--runs", "1"]
+        argv += ["--iterations", "1", "--candidates", "6", "--out", str(tmp_path / "s"), "--json"]
+        assert main(argv) == 2
+        assert "--generator" in capsys.readouterr().err
+        assert main([*argv, "--generator", model]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["scored"] == 6
 
 
 def test_a_query_that_cannot_be_described_is_a_failure_not_a_clean_result(

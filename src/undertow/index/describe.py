@@ -42,8 +42,8 @@ RunStage = Callable[[str, str, Callable[[Path], dict[str, Any]]], dict[str, Any]
 """Runs a stage of the build once: name, unit, work."""
 
 
-class OutOfBudgetError(Exception):
-    """The budget ended within a shard; what was answered is in the journal."""
+class StoppedError(Exception):
+    """Going on makes no sense: no budget, or a model that describes nothing; what was answered is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +110,21 @@ def describe_rows(
                     rows = examples.slice(start, SHARD_EXAMPLES)
                     make = desk.maker(rows, task)
                     shards.append(stage(shard_name(number), "examples", make))
-        except OutOfBudgetError as short:
+                    if start + SHARD_EXAMPLES < len(examples):
+                        _refuse_useless(shards[-1])
+        except StoppedError as short:
             return Described(shards, asdict(journal.usage()), str(short))
         finally:
             runner.run(desk.close())
         return Described(shards, asdict(journal.usage()), None)
+
+
+def _refuse_useless(shard: dict[str, Any]) -> None:
+    """Stop before the next shard is asked, and paid, where a side of this one is all failures."""
+    for side in SIDES:
+        if shard[side]["failed"] == shard["rows"]:
+            kinds = ", ".join(f"{kind} {count}" for kind, count in shard[side]["failures"].items())
+            raise StoppedError(f"none of {shard['rows']} rows' {side} could be described ({kinds})")
 
 
 def shard_name(number: int) -> str:
@@ -154,7 +164,7 @@ class _Desk:
         asked = [passages(rows, side) for side in SIDES]
         found = await describer.describe_all([*asked[0], *asked[1]], task.advance)
         if any(each.failure and each.failure.kind is FailureKind.BUDGET for each in found):
-            raise OutOfBudgetError(self._budget.closed.detail if self._budget.closed else "the budget ended")
+            raise StoppedError(self._budget.closed.detail if self._budget.closed else "the budget ended")
         by_side = dict(zip(SIDES, (found[: len(rows)], found[len(rows) :]), strict=True))
         write_table(_shard_table(rows, by_side), folder / "described.parquet")
         said: dict[str, Any] = {
