@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 MIN_K, MAX_K = 64, 25_000
 """Bounds of the default number of clusters (the paper used 25,000)."""
-ROUNDS, SEQUENTIAL = 16, 50_000_000
+ROUNDS, SEQUENTIAL = 16, 2_000_000
 """Rounds in which starting centroids are drawn; one by one where vectors × clusters are at most so many."""
 PER_CLUSTER = 376
 """Attributes for one cluster: the paper's 9.4 M over 25,000 (references/004 §4.1)."""
