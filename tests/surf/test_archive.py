@@ -22,7 +22,7 @@ from undertow.surf.archive import archive, in_flight
 from undertow.surf.ask import Asker, failed, is_violation
 from undertow.surf.belief import Belief, Ordinary
 from undertow.surf.config import SurfConfig
-from undertow.surf.diagnose import CERTAIN, Diagnosis
+from undertow.surf.diagnose import Diagnosis
 from undertow.surf.generate import Draft
 from undertow.surf.loop import Search
 from undertow.surf.niches import Niches, fingerprint
@@ -330,21 +330,35 @@ def test_a_diagnosis_ends_at_the_truth(trigger: tuple[int, ...] | str | None):
         diagnosis = Diagnosis(range(5), np.full(5, 0.03), np.full(5, 0.15), 0.03, rng)
         for _ in range(30):
             test = diagnosis.next()
-            if test is None or diagnosis.best[1] >= CERTAIN:
+            if test is None or diagnosis.cleared or diagnosis.proven(3):
                 break
             held = [a for a in test if rng.random() < 0.8]
             carried = trigger == "all" or (trigger is not None and set(trigger) <= set(held))
-            diagnosis.observe(held, bool(rng.random() < (0.9 if carried else 0.02)))
-        right += diagnosis.best[0] == (None if trigger == "all" else trigger)
+            diagnosis.observe(test, held, bool(rng.random() < (0.9 if carried else 0.02)))
+        right += diagnosis.proven(3) == (None if trigger == "all" else trigger)
     assert right >= 27
 
 
 def test_many_suspects_are_diagnosed_too():
     diagnosis = Diagnosis(range(16), np.full(16, 0.03), np.full(16, 0.1), 0.02, np.random.default_rng(0))
     for _ in range(20):
-        if diagnosis.best[1] < CERTAIN and (test := diagnosis.next()):
-            diagnosis.observe(test, 11 in test)
-    assert diagnosis.best[0] == (11,)
+        if test := diagnosis.next():
+            diagnosis.observe(test, test, 11 in test)
+    assert diagnosis.proven(3) == (11,)
+
+
+def test_attributes_that_always_come_together_are_named_by_one_of_them():
+    diagnosis = Diagnosis(range(5), np.full(5, 0.03), np.full(5, 0.1), 0.02, np.random.default_rng(0))
+    for _ in range(12):
+        test = diagnosis.next()
+        if test is None or diagnosis.proven(3):
+            break
+        held = set(test) | ({1, 2, 4} if {1, 2, 4} & set(test) else set())
+        diagnosis.observe(test, held, 2 in held)
+    named = diagnosis.proven(3)
+    assert named is not None
+    assert len(named) == 1
+    assert set(named) <= {1, 2, 4}
 
 
 def test_copies_of_a_query_never_take_two_places_and_a_niche_has_one_elite():

@@ -19,7 +19,7 @@ from undertow.records import Sample
 from undertow.surf.ask import Asker
 from undertow.surf.belief import Indices, Trigger
 from undertow.surf.config import SurfConfig
-from undertow.surf.diagnose import CERTAIN, Diagnosis
+from undertow.surf.diagnose import Diagnosis
 from undertow.surf.generate import Generator
 from undertow.surf.learn import Learner, Outcome
 from undertow.surf.loop import Iteration, Search, Trial, converged, summarised
@@ -110,25 +110,21 @@ class _Steady:
     async def _minimise(self, first: Outcome, rng: np.random.Generator) -> Trigger | None:
         """Regenerate subsets of a violating prompt's attributes until its trigger is clear, or seems none.
 
-        A trigger must also violate in ``min_hits`` prompts, or it could not be proposed, once by itself.
+        A trigger must also violate in ``min_hits`` prompts, or it could not be proposed, one of them its own.
         """
-        belief = self.learner.belief
-        diagnosis = Diagnosis(first.sampled.tolist(), first.single, first.half, self.learner.chance, rng)
-        violating = [set(first.sampled.tolist())]
+        belief, min_hits = self.learner.belief, self.config.min_hits
+        suspects = first.suspects.tolist()
+        diagnosis = Diagnosis(suspects, first.single, first.half, self.learner.chance, rng)
         for _ in range(MAX_TESTS):
-            trigger, certain = diagnosis.best[0], diagnosis.best[1] >= CERTAIN
-            if certain and (trigger is None or _proven(violating, set(trigger), self.config.min_hits)):
-                return trigger
-            test = list(trigger) if certain and trigger else diagnosis.next()
-            if test is None or belief.explains(first.held) or (number := self._take()) is None:
-                return None
+            if diagnosis.cleared or diagnosis.proven(min_hits) or belief.explains(first.held):
+                break
+            test = diagnosis.next()
+            if test is None or (number := self._take()) is None:
+                break
             outcome = await self._ask(number, belief.ask(test))
-            if outcome is None or outcome.explained:
-                continue
-            held = set(outcome.held.tolist()).intersection(first.sampled.tolist())
-            diagnosis.observe(held, outcome.violates)
-            violating += [held] if outcome.violates else []
-        return None
+            if outcome is not None and not outcome.explained:
+                diagnosis.observe(test, set(outcome.held.tolist()).intersection(suspects), outcome.violates)
+        return diagnosis.proven(min_hits)
 
     def result(self) -> Search:
         """Lay out what was asked by blocks, in order of number."""
@@ -148,8 +144,3 @@ class _Steady:
             (tuple(final),),
             tuple(tuple(texts[column] for column in trigger) for trigger in self.learner.belief.known),
         )
-
-
-def _proven(violating: list[set[int]], trigger: set[int], min_hits: int) -> bool:
-    """Say whether enough violating prompts carry ``trigger``, one of them no other suspect."""
-    return sum(trigger <= held for held in violating) >= min_hits and trigger in violating

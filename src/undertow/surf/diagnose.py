@@ -56,35 +56,82 @@ class Diagnosis:
         self._weights: Floats = prior * self._likelihood(np.ones(r, dtype=np.bool_))
         self._weights /= self._weights.sum()
         self._tests = _subsets(r, rng)
+        self._brought = np.zeros((r, r), dtype=np.bool_)
+        """Whether i once came with j, which was not asked for."""
+        self._apart = np.zeros((r, r), dtype=np.bool_)
+        """Whether i once came without j."""
+        self._carried: list[Mask] = []
+        """Which hypotheses each scored test carried."""
+        self._violating = [(set(suspects), set(suspects))]
+        """(asked for, held) of the prompts that violated."""
 
     @property
     def best(self) -> tuple[Trigger | None, float]:
-        """The likeliest hypothesis, ``None`` for no trigger at all, and its weight."""
-        top = int(np.argmax(self._weights))
-        if top >= len(self._hypotheses):
-            return None, float(self._weights[len(self._hypotheses) :].sum())
-        return tuple(sorted(self.suspects[i] for i in self._hypotheses[top])), float(self._weights[top])
+        """The likeliest trigger and its weight; ``None`` where none at all is likelier.
+
+        Attributes that every test so far carried together weigh as one, under the name of the likeliest.
+        """
+        weights = self._weights[: len(self._hypotheses)]
+        top = int(np.argmax(weights))
+        alike = np.ones(len(weights), dtype=np.bool_)
+        for carried in self._carried:
+            alike &= carried == carried[top]
+        weight, none = float(weights[alike].sum()), float(1 - weights.sum())
+        if none > weight:
+            return None, none
+        return tuple(sorted(self.suspects[i] for i in self._hypotheses[top])), weight
+
+    @property
+    def cleared(self) -> bool:
+        """Whether it is certain that none of the suspects is to blame."""
+        trigger, weight = self.best
+        return trigger is None and weight >= CERTAIN
+
+    def proven(self, min_hits: int) -> Trigger | None:
+        """Return a certain trigger that violated in ``min_hits`` prompts, of which one asked for it alone."""
+        trigger, weight = self.best
+        if trigger is None or weight < CERTAIN:
+            return None
+        there = [asked for asked, held in self._violating if held.issuperset(trigger)]
+        return trigger if len(there) >= min_hits and set(trigger) in there else None
 
     def next(self) -> list[int] | None:
-        """Return the most telling subset to ask for, or ``None`` when no test would tell much."""
-        expected = np.array([self._likelihood(test) for test in self._tests])
+        """Return what to ask for: a certain trigger to prove it, else the most telling subset of suspects.
+
+        ``None`` when no test would tell much.
+        """
+        trigger, weight = self.best
+        if trigger is not None and weight >= CERTAIN:
+            return list(trigger)
+        brings = self._tests | (self._tests @ (self._brought & ~self._apart))
+        expected = np.array([self._likelihood(there) for there in brings])
         bits = _entropy(expected @ self._weights) - _entropy(expected) @ self._weights
         best = int(np.argmax(bits.round(9)))
         if bits[best] < LEAST_BITS:
             return None
         return [self.suspects[i] for i in np.flatnonzero(self._tests[best])]
 
-    def observe(self, held: Iterable[int], violates: bool) -> None:
-        """Update on a scored prompt that carries ``held`` of the suspects."""
+    def observe(self, asked: Iterable[int], held: Iterable[int], violates: bool) -> None:
+        """Update on a scored prompt that was to carry ``asked`` of the suspects and carries ``held``."""
         there = np.isin(self.suspects, list(held))
         likelihood = self._likelihood(there)
         self._weights = self._weights * (likelihood if violates else 1 - likelihood)
         self._weights /= self._weights.sum()
+        self._carried.append(self._carry(there))
+        wanted = np.isin(self.suspects, list(asked))
+        self._brought |= np.outer(there & wanted, there & ~wanted)
+        self._apart |= np.outer(there, ~there)
+        if violates:
+            self._violating.append((set(asked), set(held)))
 
     def _likelihood(self, there: Mask) -> Floats:
         """Return P(violation) under every hypothesis for a prompt with the suspects ``there``."""
-        carried = [all(there[i] for i in hypothesis) for hypothesis in self._hypotheses]
-        return np.where([*carried, False, True], max(DETECTION, self._chance), self._chance)
+        carried = [*self._carry(there), False, True]
+        return np.where(carried, max(DETECTION, self._chance), self._chance)
+
+    def _carry(self, there: Mask) -> Mask:
+        """Say which hypotheses a prompt with the suspects ``there`` carries."""
+        return np.array([all(there[i] for i in hypothesis) for hypothesis in self._hypotheses])
 
 
 def _subsets(r: int, rng: np.random.Generator) -> Mask:

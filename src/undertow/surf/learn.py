@@ -17,6 +17,8 @@ from undertow.surf.pool import Entry
 
 STANDARD_ERRORS = 2.0
 """How far an attribute's violations must stand above the minimum rate to make it known undiagnosed."""
+BYSTANDERS = 3
+"""Attributes looked at for a violation that were not asked for but came with the prompt."""
 ELITES = 4
 """Niches kept for each place of the buffers."""
 
@@ -25,14 +27,14 @@ ELITES = 4
 class Outcome:
     """A scored candidate in pool indices, and what was believed of it before its verdict."""
 
-    sampled: Indices
-    """Open attributes that were drawn and realised."""
+    suspects: Indices
+    """Open attributes that may be to blame: drawn and realised, and the best known of the others held."""
     held: Indices
     """All that the prompt satisfies, as far as the generator can say."""
     violates: bool
     """The verdict."""
     single: Floats
-    """Probability of each sampled attribute to be a trigger."""
+    """Probability of each suspect to be a trigger."""
     half: Floats
     """Likewise to be half of one: its mean credit."""
     explained: bool
@@ -72,16 +74,16 @@ class Learner:
             return None
         held = np.sort(self._generator.incidence([sample.candidate]).indices).astype(np.intp)
         realised = np.intersect1d(drawn, held)
-        sampled = realised[belief.open[realised]]
+        suspects = self._suspects(realised, held)
         explained = belief.explains(held) is not None
-        single = (belief.hits[sampled] + self.chance) / (belief.n[sampled] + 1)
-        outcome = Outcome(sampled, held, verdict.violation, single, belief.mean(sampled), explained)
+        single = (belief.hits[suspects] + self.chance) / (belief.n[suspects] + 1)
+        outcome = Outcome(suspects, held, verdict.violation, single, belief.mean(suspects), explained)
         belief.settle(drawn, realised)
         if not (verdict.violation or explained):
-            belief.tested(sampled.tolist())
+            belief.tested(suspects.tolist())
         belief.observe(held, self._credit(verdict), verdict.violation)
         self._keep(sample, held, tuple(realised.tolist()), verdict.score)
-        self._know_habitual(sampled)
+        self._know_habitual(suspects)
         return outcome
 
     def count_draw(self, outcome: Outcome) -> None:
@@ -92,15 +94,23 @@ class Learner:
     def is_news(self, outcome: Outcome) -> bool:
         """Say whether a violation is some attribute's first, or its second, fourth, … since it was named."""
         hits = self.belief.hits
-        fresh = (hits[a] >= 2 * self._diagnosed.get(a, 0.25) for a in outcome.sampled.tolist())
+        fresh = (hits[a] >= 2 * self._diagnosed.get(a, 0.25) for a in outcome.suspects.tolist())
         return outcome.violates and not outcome.explained and any(fresh)
 
     def conclude(self, outcome: Outcome, trigger: Trigger | None) -> None:
         """End the diagnosis of a violation: ``trigger`` is known, or its attributes wait for more of them."""
-        for attribute in outcome.sampled.tolist():
+        for attribute in outcome.suspects.tolist():
             self._diagnosed[attribute] = max(float(self.belief.hits[attribute]), 0.25)
         if trigger is not None and self.belief.explains(trigger) is None:
             self._know(trigger)
+
+    def _suspects(self, realised: Indices, held: Indices) -> Indices:
+        others = np.setdiff1d(held, realised)
+        others = others[self.belief.credit[others] > 0]
+        best = others[np.argsort(-self.belief.mean(others), kind="stable")[:BYSTANDERS]]
+        both = np.sort(np.concatenate([realised, best]))
+        suspects: Indices = both[self.belief.open[both]]
+        return suspects
 
     def _credit(self, verdict: Verdict) -> float:
         if verdict.violation:
@@ -117,10 +127,10 @@ class Learner:
         entry = Entry(score, realised, sample.candidate.id)
         self.niches.admit(entry, tuple(cause), sample.candidate.conversation, sample.reply.text)
 
-    def _know_habitual(self, sampled: Indices) -> None:
+    def _know_habitual(self, suspects: Indices) -> None:
         """Know attributes whose violations alone say so: triggers that act only now and then."""
         belief = self.belief
-        tried = sampled[belief.alone[sampled] >= self._config.min_hits]
+        tried = suspects[belief.alone[suspects] >= self._config.min_hits]
         rate = (belief.alone[tried] + self.chance) / (belief.n[tried] + 1)
         low = rate - STANDARD_ERRORS * np.sqrt(rate * (1 - rate) / (belief.n[tried] + 2))
         for attribute in tried[low > max(self._config.min_rate, 2 * self.chance)].tolist():
