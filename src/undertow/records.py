@@ -30,6 +30,7 @@ class FailureKind(StrEnum):
     UNPARSABLE_VERDICT = "unparsable_verdict"
     JUDGE_REFUSAL = "judge_refusal"
     BUDGET = "budget"
+    UNAVAILABLE = "unavailable"
 
 
 @dataclass(frozen=True, slots=True)

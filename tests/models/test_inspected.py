@@ -12,6 +12,7 @@ from undertow.errors import UsageError
 from undertow.models.base import Form, Settings
 from undertow.models.open import open_model, preflight
 from undertow.models.providers import Limits, ProviderModel
+from undertow.models.pydantic_wire import PydanticWire
 from undertow.records import Failure, FailureKind, Message, Reply
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
@@ -56,7 +57,9 @@ async def test_a_mock_answers_with_text_reason_and_usage():
 
     reasons = ["stop", "max_tokens", "content_filter"]
     mock = get_model("mockllm/model", custom_outputs=[output(r) for r in reasons], memoize=False)
-    async with ProviderModel("inspect:mockllm/model", lambda: InspectModel(mock), QUICK) as model:
+    async with ProviderModel(
+        "inspect:mockllm/model", lambda: PydanticWire(InspectModel(mock)), QUICK
+    ) as model:
         replies = [await model.reply(ASK) for _ in reasons]
     assert all(isinstance(reply, Reply) for reply in replies)
     assert [reply.finish_reason for reply in replies] == ["stop", "length", "filter"]

@@ -81,7 +81,7 @@ async def test_a_server_that_only_fails_gives_a_failure_of_its_kind(fault: str, 
     assert isinstance(outcome, Failure)
     assert outcome.kind is kind
     assert "\n" not in outcome.detail
-    assert seen["calls"] == (2 if fault == "slow" else 3)
+    assert seen["calls"] == 3
 
 
 async def test_concurrency_is_bounded_and_identical_calls_in_flight_are_made_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -85,3 +86,34 @@ def test_a_run_capped_in_dollars_ends_at_or_under_the_cap(tmp_path: Path):
 def test_a_cap_in_dollars_needs_a_price(tmp_path: Path):
     with fault_server.running() as url, pytest.raises(UsageError, match="--price target=IN,OUT"):
         go(url, tmp_path / "run", max_cost=1.0)
+
+
+@pytest.mark.parametrize("role", ["judge", "target"])
+def test_a_role_that_dies_ends_the_run_within_half_a_minute(tmp_path: Path, role: str):
+    started = time.monotonic()
+    with fault_server.running(
+        "--faults", "503,reset", "--share", "1", "--only", MODELS[role], "--after", "15"
+    ) as url:
+        summary = go(url, tmp_path / "run")
+    assert time.monotonic() - started < 30
+    assert summary["status"] == "inconclusive"
+    assert "no answer in 1" in summary["stopped"]
+    counts = summary["counts"]
+    assert counts["tried"] == counts["scored"] + counts["failed"]
+    assert 0 < counts["scored"] <= 15
+    assert set(summary["failures"]) <= {"unavailable", "server_error", "connection"}
+
+
+def test_with_a_third_of_all_tries_failing_every_candidate_is_scored_or_counted(tmp_path: Path):
+    faults = ("--faults", "429,503,reset,truncated,json,shape", "--share", "0.3")
+    with fault_server.running(*faults, "--latency", "0.01") as url:
+        summary = go(url, tmp_path / "run", confirm=False, candidates=15)
+    assert summary["counts"]["tried"] == 60
+    assert summary["counts"]["scored"] >= 59
+    with fault_server.running() as url:
+        calm = go(url, tmp_path / "calm", confirm=False, candidates=15)
+    if summary["counts"]["scored"] == 60:
+        names = ("prompt", "response", "score", "violation")
+        rows = [read_table(tmp_path / r / "samples.parquet", list(names)) for r in ("run", "calm")]
+        assert rows[0] == rows[1]
+        assert calm["violations"] == summary["violations"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,17 +13,18 @@ from urllib.parse import urlsplit
 from undertow.errors import UsageError
 from undertow.models.base import ChatModel, Settings
 from undertow.models.budget import Budget
+from undertow.models.chat_wire import ChatWire
 from undertow.models.failures import redact
 from undertow.models.journaled import JournaledModel
 from undertow.models.prices import Price
 from undertow.models.providers import Limits, ProviderModel
+from undertow.models.pydantic_wire import PydanticWire
 from undertow.models.thinking import thinking_settings
 from undertow.records import Failure, FailureKind, Message
 from undertow.store.journal import Journal
 from undertow.text import one_line
 
 if TYPE_CHECKING:
-    from pydantic_ai.models import Model
     from pydantic_ai.providers import Provider
 
     from undertow.models.local import LocalModel
@@ -93,40 +95,28 @@ def _compatible(spec: str, rest: str, limits: Limits) -> ProviderModel:
     if parts.username or parts.password:
         raise UsageError("model openai-compatible:…: no credentials in the URL; set UNDERTOW_API_KEY")
 
-    def build() -> Model:
-        from openai import DefaultAioHttpClient
-        from pydantic_ai.models.openai import OpenAIChatModel
-        from pydantic_ai.profiles.openai import OpenAIModelProfile
-        from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+    key = os.environ.get("UNDERTOW_API_KEY")
+    endpoint = f"{parts.scheme}://{parts.netloc} {_hashed(key)}"
+    return ProviderModel(spec, lambda: ChatWire(url, model, key), limits, endpoint)
 
-        # Most servers know `max_tokens` only; none that knows the new name has dropped the old one.
-        profile = OpenAIModelProfile(openai_chat_supports_max_completion_tokens=False)
-        key = os.environ.get("UNDERTOW_API_KEY")
-        provider = OpenAICompatibleProvider(
-            "openai-compatible",
-            base_url=url,
-            api_key=key,
-            http_client=DefaultAioHttpClient(),
-            profile=profile,
-        )
-        return OpenAIChatModel(model, provider=provider)
 
-    return ProviderModel(spec, build, limits)
+def _hashed(key: str | None) -> str:
+    return blake2b(key.encode(), digest_size=8).hexdigest() if key else ""
 
 
 def _inspected(spec: str, rest: str, limits: Limits) -> ProviderModel:
     from undertow.models.inspected import open_inspect
 
     open_inspect(rest)
-    return ProviderModel(spec, lambda: open_inspect(rest), limits)
+    return ProviderModel(spec, lambda: PydanticWire(open_inspect(rest)), limits)
 
 
 def _named(spec: str, _: str, limits: Limits) -> ProviderModel:
     from pydantic_ai.exceptions import UserError
     from pydantic_ai.models import infer_model
 
-    def build() -> Model:
-        return infer_model(spec, provider_factory=_provider)
+    def build() -> PydanticWire:
+        return PydanticWire(infer_model(spec, provider_factory=_provider))
 
     try:
         build()
@@ -134,7 +124,7 @@ def _named(spec: str, _: str, limits: Limits) -> ProviderModel:
         raise UsageError(f"model {spec!r}: {one_line(str(error), 300)}") from error
     except (UserError, ValueError) as error:
         raise UsageError(f"model {spec!r}: {_lacking(redact(str(error)))}") from error
-    return ProviderModel(spec, build, limits)
+    return ProviderModel(spec, build, limits, spec.partition(":")[0])
 
 
 def _lacking(told: str) -> str:

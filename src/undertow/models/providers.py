@@ -1,44 +1,39 @@
-"""Hosted models through pydantic-ai: one request, bounded retries, a reply or a Failure."""
+"""Hosted models: bounded retries under a limiter and a budget, a reply or a Failure."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any
 
 from undertow.models.base import Form, Settings
 from undertow.models.budget import Budget, most_expensive
-from undertow.models.failures import Fault, fault_of
+from undertow.models.failures import Fault
 from undertow.models.forms import with_schema
+from undertow.models.limiter import Health, Limiter, health_of, limiter_of
 from undertow.models.prices import Price, list_price
+from undertow.models.wire import Call, Wire
 from undertow.records import Failure, FailureKind, Message, Reply
-
-if TYPE_CHECKING:
-    from pydantic_ai.messages import ModelMessage, ModelResponse
-    from pydantic_ai.models import Model, ModelRequestParameters
-    from pydantic_ai.settings import ModelSettings
-
-_FINISH: dict[str | None, Literal["stop", "length", "filter", "tool", "unknown"]] = {
-    "stop": "stop", "length": "length", "content_filter": "filter", "tool_call": "tool",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How a provider is called."""
 
-    concurrency: int = 32
-    """Calls under way at once; a call that waits for its next try holds no place."""
+    concurrency: int | None = None
+    """Calls under way at once; ``None``: what the provider bears. A call that waits for its next try holds
+    no place."""
     timeout: float = 120.0
-    """Seconds for one try, connection to last byte."""
+    """Seconds for one try at most; less once the model's usual answer time is known."""
     attempts: int = 8
     """Tries of one call. At 30 % faults eight leave 7 calls in 100,000 unanswered."""
-    timeouts: int = 2
+    timeouts: int = 3
     """Tries of one call that may end in a timeout."""
     backoff: float = 0.5
     """Seconds before the second try, doubled each time, with jitter."""
@@ -46,14 +41,25 @@ class Limits:
     """Seconds waited at most before a try, whatever the provider asks for."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """What belongs to one event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    wire: Wire
+    limiter: Limiter
+    health: Health
+
+
 class ProviderModel:
-    """Any pydantic-ai model as a chat model that can fill forms."""
+    """A hosted model as a chat model that can fill forms."""
 
     def __init__(
         self,
         name: str,
-        build: Callable[[], Model],
+        build: Callable[[], Wire],
         limits: Limits = Limits(),
+        endpoint: str = "",
         budget: Budget | None = None,
         price: Price | None = None,
         thinking: tuple[int, Mapping[str, object]] | None = None,
@@ -62,8 +68,9 @@ class ProviderModel:
 
         Args:
             name: The model string; part of the journal key.
-            build: Makes the pydantic-ai model. Called once an event loop, for its connections belong to one.
+            build: Opens the wire. Called once an event loop, for connections belong to one.
             limits: Concurrency, timeout and retries.
+            endpoint: Provider and key (hashed): what shares one limiter; by default the name.
             budget: Asked before every try; none without.
             price: The user's word on the price; else genai-prices' list.
             thinking: Budget in tokens and the provider's settings for it.
@@ -72,13 +79,11 @@ class ProviderModel:
         self._thinking = thinking
         self._build = build
         self._limits = limits
-        self._model: Model | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._places = asyncio.Semaphore(limits.concurrency)
+        self._endpoint = endpoint or name
         self._jitter = random.Random()
-        self._priced = True
         self._budget = budget or Budget()
         self._own_price = price
+        self._at: _Here | None = None
 
     @property
     def name(self) -> str:
@@ -99,8 +104,8 @@ class ProviderModel:
 
     def _like(self, **other: Any) -> ProviderModel:
         mine = {
-            "limits": self._limits, "budget": self._budget, "price": self._own_price,
-            "thinking": self._thinking,
+            "limits": self._limits, "endpoint": self._endpoint, "budget": self._budget,
+            "price": self._own_price, "thinking": self._thinking,
         }  # fmt: skip
         return ProviderModel(self._name, self._build, **{**mine, **other})
 
@@ -113,148 +118,100 @@ class ProviderModel:
         self, messages: Sequence[Message], settings: Settings = Settings(), replicate: int = 0
     ) -> Reply | Failure:
         """Answer one conversation."""
-        from pydantic_ai.models import ModelRequestParameters
-
-        return await self._call(messages, settings, replicate, ModelRequestParameters())
+        return await self._call(self._asked(messages, settings, replicate))
 
     async def fill(
         self, messages: Sequence[Message], form: Form, settings: Settings = Settings(), replicate: int = 0
     ) -> Reply | Failure:
         """Answer by a forced tool call; the reply's text is its arguments, several calls on several lines."""
-        from pydantic_ai.models import ModelRequestParameters
-        from pydantic_ai.tools import ToolDefinition
-
         if self._thinking:  # several providers refuse a forced tool call of a model that thinks
             return await self.reply(with_schema(messages, form), settings, replicate)
+        return await self._call(self._asked(messages, settings, replicate, form))
 
-        tool = ToolDefinition(
-            name=form.name,
-            parameters_json_schema=dict(form.schema),
-            description=form.description,
-            kind="output",
-        )
-        parameters = ModelRequestParameters(output_mode="tool", output_tools=[tool], allow_text_output=False)
-        return await self._call(messages, settings, replicate, parameters)
+    def _asked(
+        self, messages: Sequence[Message], settings: Settings, replicate: int, form: Form | None = None
+    ) -> Call:
+        digest = blake2b(f"{settings.seed}/{replicate}".encode(), digest_size=4).digest()
+        return Call(tuple(messages), settings, int.from_bytes(digest) >> 1, form, self._thinking)
 
-    async def _call(
-        self,
-        messages: Sequence[Message],
-        settings: Settings,
-        replicate: int,
-        parameters: ModelRequestParameters,
-    ) -> Reply | Failure:
+    async def _call(self, call: Call) -> Reply | Failure:
         """Try until there is a reply, a fault that no retry mends, or no try left."""
-        request, options = _request(messages), _options(settings, replicate, self._limits.timeout)
-        most = self._most_expensive(messages, settings, parameters)
-        if self._thinking:
-            options = _thoughtful(options, *self._thinking)
+        here, most = self._here(), self._most_expensive(call)
         timeouts = 0
         for attempt in range(1, self._limits.attempts + 1):
-            outcome = await self._try(request, options, parameters, most)
+            outcome = await self._try(here, call, most)
             if isinstance(outcome, Reply):
                 return outcome
-            timeouts += outcome.failure.kind is FailureKind.TIMEOUT
-            if outcome.failure.kind is FailureKind.BUDGET:
+            if here.health.down or self._budget.closed:
                 return outcome.failure
+            timeouts += outcome.failure.kind is FailureKind.TIMEOUT
             if not outcome.retry or attempt == self._limits.attempts or timeouts >= self._limits.timeouts:
                 return replace(outcome.failure, detail=f"{outcome.failure.detail} (try {attempt})")
-            await asyncio.sleep(self._wait(attempt, outcome.retry_after))
+            await here.health.wait(self._wait(attempt, outcome.retry_after))
         raise AssertionError("unreachable: the last attempt returns")
 
-    def _most_expensive(
-        self, messages: Sequence[Message], settings: Settings, parameters: ModelRequestParameters
-    ) -> float:
+    def _most_expensive(self, call: Call) -> float:
         """Bound the price of one try; 0 where no cap on dollars asks."""
         if self._budget.max_cost is None or self.price is None:
             return 0.0
-        forms = sum(len(repr(tool.parameters_json_schema)) for tool in parameters.output_tools)
-        if self._thinking:
-            settings = replace(settings, max_tokens=settings.max_tokens + self._thinking[0])
-        return most_expensive(messages, settings, self.price, forms)
+        form = len(repr(call.form)) if call.form else 0
+        thought = call.thinking[0] if call.thinking else 0
+        settings = replace(call.settings, max_tokens=call.settings.max_tokens + thought)
+        return most_expensive(call.messages, settings, self.price, form)
 
-    async def _try(
-        self,
-        request: list[ModelMessage],
-        options: ModelSettings,
-        parameters: ModelRequestParameters,
-        most: float,
-    ) -> Reply | Fault:
-        model = self._here()
-        async with self._places:
+    async def _try(self, here: _Here, call: Call, most: float) -> Reply | Fault:
+        """Take a place, pay, send, and tell limiter and health how it went."""
+        async with here.limiter:
+            if here.health.down is not None:
+                return Fault(here.health.down, retry=False)
             refused = await self._budget.reserve(most)
             if refused is not None:
                 return Fault(refused, retry=False)
             cost: float | None = None
+            number = here.health.begin()
             try:
-                outcome = await self._send(model, request, options, parameters)
+                outcome = await here.wire.send(call, here.health.timeout(self._limits.timeout))
+                outcome = self._priced(outcome) if isinstance(outcome, Reply) else outcome
                 cost = _charged(outcome)
             finally:
                 self._budget.settle(most, cost)
+                started = here.health.end(number)
+            return self._learned(here, outcome, started)
+
+    def _learned(self, here: _Here, outcome: Reply | Fault, started: float) -> Reply | Fault:
+        """Tell the shared limiter and health; the try that shows the model to be gone says so."""
+        if isinstance(outcome, Reply):
+            here.health.answered(time.monotonic() - started)
+            here.limiter.succeeded()
+        elif outcome.failure.kind is FailureKind.RATE_LIMITED:
+            after = outcome.retry_after
+            here.limiter.limited(started, after and min(after, self._limits.longest_wait))
+        elif outcome.retry:
+            here.health.failed(outcome.failure)
+            if here.health.down is not None:
+                # What is paid to the other roles would buy nothing that could be scored.
+                self._budget.close(here.health.down)
+                return Fault(here.health.down, retry=False)
         return outcome
 
-    async def _send(
-        self,
-        model: Model,
-        request: list[ModelMessage],
-        options: ModelSettings,
-        parameters: ModelRequestParameters,
-    ) -> Reply | Fault:
-        from pydantic_ai.direct import model_request
+    def _priced(self, reply: Reply) -> Reply:
+        """Price a reply by the user's word, or by the list where the wire knew none."""
+        if self._own_price is None and (reply.cost_usd is not None or self.price is None):
+            return reply
+        assert self.price is not None  # noqa: S101 - narrows the type
+        return replace(reply, cost_usd=self.price.cost(reply.input_tokens, reply.output_tokens))
 
-        try:
-            response = await model_request(
-                model, request, model_settings=options, model_request_parameters=parameters
-            )
-        except Exception as error:  # the boundary: what fault_of does not know is raised on
-            fault = fault_of(error)
-            if fault is None:
-                raise
-            return fault
-        return self._read(response)
-
-    def _here(self) -> Model:
-        """Return the model of the running event loop."""
+    def _here(self) -> _Here:
+        """Return what belongs to the running event loop."""
         loop = asyncio.get_running_loop()
-        if self._model is None or self._loop is not loop:
-            self._model, self._loop = self._build(), loop
-            self._places = asyncio.Semaphore(self._limits.concurrency)
-        return self._model
+        if self._at is None or self._at.loop is not loop:
+            limiter = limiter_of(self._endpoint, self._limits.concurrency)
+            self._at = _Here(loop, self._build(), limiter, health_of(self._endpoint, self._name))
+        return self._at
 
     def _wait(self, attempt: int, retry_after: float | None) -> float:
         growing = self._limits.backoff * 2.0 ** (attempt - 1) * self._jitter.uniform(0.5, 1.5)
         return min(max(growing, retry_after or 0.0), self._limits.longest_wait)
-
-    def _read(self, response: ModelResponse) -> Reply | Fault:
-        # Arguments as they came: written anew, a repeated key or a NaN would be lost to the reader.
-        calls = [
-            call.args if isinstance(call.args, str) else call.args_as_json_str()
-            for call in response.tool_calls
-        ]
-        texts = calls or [response.text or ""]
-        reason = _FINISH.get(response.finish_reason, "unknown")
-        if response.finish_reason == "error":
-            return Fault(
-                Failure(FailureKind.SERVER_ERROR, "the provider ended the reply with an error"), True
-            )
-        return Reply(
-            "\n".join(texts),
-            reason,
-            response.usage.input_tokens,
-            response.usage.output_tokens,
-            self._price(response),
-        )
-
-    def _price(self, response: ModelResponse) -> float | None:
-        """Price a reply by the user's word or the offline list; an unknown model is asked for once."""
-        if self._own_price is not None:
-            return self._own_price.cost(response.usage.input_tokens, response.usage.output_tokens)
-        if not self._priced:
-            return None
-        try:
-            return float(response.cost().total_price)
-        except (LookupError, ValueError, AssertionError):
-            self._priced = False
-            return None
 
     async def __aenter__(self) -> ProviderModel:
         return self
@@ -266,27 +223,9 @@ class ProviderModel:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop."""
-        model, self._model = self._model, None
-        client = getattr(model, "client", None)
-        close = getattr(client, "close", None) or getattr(client, "aclose", None)
-        if close is not None and self._loop is asyncio.get_running_loop():
-            closing = close()
-            if asyncio.iscoroutine(closing):
-                await closing
-
-
-def _request(messages: Sequence[Message]) -> list[ModelMessage]:
-    from pydantic_ai import messages as ai
-
-    history: list[ModelMessage] = []
-    for message in messages:
-        if message.role == "assistant":
-            history.append(ai.ModelResponse(parts=[ai.TextPart(message.content)]))
-        elif message.role == "system":
-            history.append(ai.ModelRequest(parts=[ai.SystemPromptPart(message.content)]))
-        else:
-            history.append(ai.ModelRequest(parts=[ai.UserPromptPart(message.content)]))
-    return history
+        here, self._at = self._at, None
+        if here is not None and here.loop is asyncio.get_running_loop():
+            await here.wire.close()
 
 
 def _charged(outcome: Reply | Fault) -> float | None:
@@ -294,22 +233,3 @@ def _charged(outcome: Reply | Fault) -> float | None:
     if isinstance(outcome, Reply):
         return outcome.cost_usd or 0.0
     return None if outcome.maybe_charged else 0.0
-
-
-def _thoughtful(options: ModelSettings, tokens: int, settings: Mapping[str, object]) -> ModelSettings:
-    """Add the thinking budget, which counts as output, and drop the temperature, which thinking excludes."""
-    kept = {name: value for name, value in options.items() if name != "temperature"}
-    return cast("ModelSettings", {**kept, "max_tokens": options["max_tokens"] + tokens, **settings})
-
-
-def _options(settings: Settings, replicate: int, timeout: float) -> ModelSettings:
-    """Sampling settings of one try; retries are ours, so the client makes none."""
-    seed = int.from_bytes(blake2b(f"{settings.seed}/{replicate}".encode(), digest_size=4).digest()) >> 1
-    return {
-        "temperature": settings.temperature,
-        "max_tokens": settings.max_tokens,
-        "seed": seed,
-        "timeout": timeout,
-        "request_timeout": timeout,
-        "max_retries": 0,
-    }

@@ -58,9 +58,11 @@ class Roles:
 
     def revisions(self) -> dict[str, str]:
         """Hash the weights of the roles that are model folders: a retrained model is another input."""
+        specs = {role: name for role, name in self.names().items() if name and name.startswith("local:")}
+        if not specs:
+            return {}
         from undertow.models.local import model_revision
 
-        specs = {role: name for role, name in self.names().items() if name and name.startswith("local:")}
         hashes = {role: model_revision(name.removeprefix("local:")) for role, name in specs.items()}
         return {role: revision for role, revision in hashes.items() if revision}
 
