@@ -13,12 +13,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextvars import ContextVar
+from heapq import heappop, heappush
 from statistics import median
 from types import TracebackType
 from weakref import WeakKeyDictionary
 
 from undertow.records import Failure, FailureKind
 
+turn: ContextVar[int] = ContextVar("turn", default=0)
+"""Whose calls are served first where several wait, least first; a task hands it on to the tasks it starts."""
 START, LEAST, MOST = 8, 2, 256
 """Window of a limiter at first, at least and at most."""
 SECONDS_UNANSWERED = 12.0
@@ -49,7 +53,10 @@ class Pause:
 
 
 class Limiter:
-    """A window of calls in flight, first come first served; an async context manager holds one place."""
+    """A window of calls in flight; an async context manager holds one place.
+
+    Whoever waits is served by :data:`turn`, then in order of coming.
+    """
 
     def __init__(self, pause: Pause, fixed: int | None = None) -> None:
         """Open a window of ``fixed`` places, or of a size that adapts."""
@@ -59,7 +66,8 @@ class Limiter:
         self._pause = pause
         self._slow_start = True
         self._cut_at = 0.0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._came = 0
 
     async def __aenter__(self) -> Limiter:
         if self.in_flight < int(self.window) and not self._waiting:
@@ -75,7 +83,8 @@ class Limiter:
 
     async def _queue(self) -> None:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        self._came += 1
+        heappush(self._waiting, (turn.get(), self._came, place))
         self._admit()
         try:
             await place
@@ -95,7 +104,7 @@ class Limiter:
 
     def _admit(self) -> None:
         while self._waiting and self.in_flight < int(self.window):
-            place = self._waiting.popleft()
+            *_, place = heappop(self._waiting)
             if not place.done():
                 self.in_flight += 1
                 place.set_result(None)

@@ -26,8 +26,9 @@ from undertow.surf.loop import Iteration, Search, Trial, converged, summarised
 from undertow.surf.pool import Entry
 from undertow.surf.watch import Watch
 
-ROLES = 3
-"""Calls of a candidate, one after another: with so many candidates a call in flight no role need wait."""
+DEPTH = 4
+"""Candidates for each call that the narrowest role takes at once: a candidate makes three calls, one after
+another, and latencies differ."""
 IN_FLIGHT = 128
 """Candidates in flight where no concurrency is set; more would mostly be drawn from an older belief."""
 MAX_TESTS = 12
@@ -36,9 +37,11 @@ MAX_TESTS = 12
 
 def in_flight(config: SurfConfig) -> int:
     """Return the number of candidates in flight; one at a concurrency of one, which fixes all draws."""
-    if config.concurrency is None:
+    limits = [config.concurrency_of(role) for role in ("generator", "target", "judge")]
+    narrowest = min((limit for limit in limits if limit is not None), default=None)
+    if narrowest is None:
         return IN_FLIGHT
-    return 1 if config.concurrency == 1 else ROLES * config.concurrency
+    return 1 if config.concurrency == 1 else DEPTH * narrowest
 
 
 async def archive(

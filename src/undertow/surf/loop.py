@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from undertow.models.limiter import turn
 from undertow.progress import SILENT, Progress
 from undertow.records import Candidate, Failure, Message, Sample, Verdict
 from undertow.surf.ask import Asker, failed, is_violation, scored, tried
@@ -77,6 +78,8 @@ async def search(
 
 async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfConfig, watch: Watch) -> Search:
     """Iterate one run: weight attributes, generate candidates, score, select."""
+    # Runs in lockstep would all wait for their last candidate at once and leave every role idle.
+    turn.set(run)
     index = {text: number for number, text in enumerate(generator.texts)}
     buffer: list[Entry] = []
     seen: set[str] = set()
