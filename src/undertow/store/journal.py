@@ -104,7 +104,9 @@ class Journal:
 
     def get(self, key: str) -> bytes | None:
         """Return the payload of ``key``, or ``None`` when the call was never answered."""
-        return self.get_many([key]).get(key)
+        with self._lock:
+            row = self._db.execute("SELECT payload FROM calls WHERE key = ?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
 
     def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the payloads of those ``keys`` that are there."""

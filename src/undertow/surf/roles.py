@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from undertow.errors import UsageError
 from undertow.judging.judge import Judge, LLMJudge, open_judge
@@ -103,29 +105,23 @@ class Models:
     """What every call is paid from, once the journal has no answer."""
 
     async def open(self, stack: AsyncExitStack) -> Opened:
-        """Open and preflight every model; ``stack`` closes them.
+        """Open and preflight every model, all at once; ``stack`` closes them.
 
         Raises:
             UsageError: an unknown model string, or a model that cannot be reached.
         """
         roles = self.roles
         roles.check()
-        asker = Asker(
-            await self._model(stack, roles.target, "target"),
-            await self._judge(stack, roles.judge, "judge"),
-            self.rubric,
-            self.config,
-            self.budget,
-            await self._judge(stack, roles.confirm_judge, "confirm_judge") if roles.confirm_judge else None,
+        generator = None if roles.generator == "local" else roles.generator
+        target, judge, second, reference, writer = await all_or_first_error(
+            self._model(stack, roles.target, "target"),
+            self._judge(stack, roles.judge, "judge"),
+            self._judge(stack, roles.confirm_judge, "confirm_judge") if roles.confirm_judge else _nobody(),
+            self._model(stack, roles.reference, "reference") if roles.reference else _nobody(),
+            self._model(stack, generator, "generator") if generator else _nobody(),
         )
-        reference = roles.reference and await self._model(stack, roles.reference, "reference")
-        return Opened(
-            target=asker,
-            reference=asker.of(reference) if reference else None,
-            generator=None
-            if roles.generator == "local"
-            else await self._model(stack, roles.generator, "generator"),
-        )
+        asker = Asker(target, judge, self.rubric, self.config, self.budget, second)
+        return Opened(target=asker, reference=asker.of(reference) if reference else None, generator=writer)
 
     async def _judge(self, stack: AsyncExitStack, judge: Model, role: JudgeRole) -> Judge:
         thinking: int | None = getattr(self.config, f"{role}_thinking")
@@ -168,6 +164,19 @@ class Models:
                 f"--max-cost: no price is known for {role} {model}; give --price {role}=IN,OUT "
                 "(US dollars per million tokens)"
             )
+
+
+async def all_or_first_error(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Await all of ``work``, and only then raise the first error in the order given."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return done
+
+
+async def _nobody() -> None:
+    """Open no model."""
 
 
 def _under(model: ChatModel, budget: Budget, price: Price | None) -> ChatModel:
