@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ from undertow.cli.options import (
     ConfirmJudge,
     ConfirmJudgeThinking,
     Context,
+    DryRun,
     Fresh,
     JudgeThinking,
     MaxCalls,
@@ -69,6 +70,7 @@ def command(
     max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Longest answer of the target, tokens.")
     ] = None,
+    dry_run: DryRun = False,
     system: System = None,
     context: Context = None,
     confirm: Annotated[bool, typer.Option(help="Confirm findings on fresh prompts.")] = True,
@@ -80,7 +82,7 @@ def command(
     from undertow.models.prices import parse_prices
     from undertow.surf.config import SurfConfig
     from undertow.surf.context import read_context, read_text
-    from undertow.surf.run import run_surf
+    from undertow.surf.run import plan_surf, run_surf
 
     config = configure(
         SurfConfig, algorithm=algorithm, runs=runs, iterations=iterations, candidates=candidates,
@@ -91,12 +93,37 @@ def command(
         turns=turns, **read_context(context),
         judge_thinking=judge_thinking, confirm_judge_thinking=confirm_judge_thinking,
     )  # fmt: skip
+    if dry_run:
+        planned = plan_surf(
+            target, rubric, attributes, config, reference=reference, generator=generator,
+            judge=judge, confirm_judge=confirm_judge,
+        )  # fmt: skip
+        return emit(planned, as_json, _render_plan)
     with terminal_progress() as progress:
         summary = run_surf(
             target, rubric, attributes, out, config, reference=reference, generator=generator,
             judge=judge, confirm_judge=confirm_judge, prompts=prompts, fresh=fresh, progress=progress,
         )  # fmt: skip
-    emit(summary, as_json, _render)
+    return emit(summary, as_json, _render)
+
+
+def _render_plan(planned: dict[str, Any]) -> Iterator[str | Table]:
+    counted = ("calls", "input_tokens", "output_tokens")
+    rows = [
+        (each["role"], each["model"], *(_span(each[name]) for name in counted), _dollars(each["cost_usd"]))
+        for each in planned["roles"]
+    ]
+    yield table(("role", "model", "calls", "tokens read", "tokens written", "US dollars"), rows)
+    yield f"in all {_span(planned['calls'])} calls, US dollars {_dollars(planned['cost_usd'])}"
+    yield "nothing was asked or written; --max-calls and --max-cost set a cap"
+
+
+def _span(pair: Sequence[int]) -> str:
+    return f"{pair[0]:,} to {pair[1]:,}"
+
+
+def _dollars(pair: Sequence[float] | None) -> str:
+    return f"{pair[0]:,.2f} to {pair[1]:,.2f}" if pair else "unknown; give --price"
 
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:

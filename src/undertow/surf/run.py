@@ -15,10 +15,12 @@ from undertow.progress import SILENT, Progress
 from undertow.records import Rate, Sample
 from undertow.store.journal import Journal
 from undertow.store.run import RunDir, file_hash
+from undertow.store.tables import to_jsonable
 from undertow.surf.ask import failure_share, failures, is_violation, scored, tried
 from undertow.surf.bank import open_generator, pool_hash
 from undertow.surf.config import SurfConfig
 from undertow.surf.confirm import prompt_rate
+from undertow.surf.estimate import estimate_search
 from undertow.surf.generate import BankGenerator, Pool
 from undertow.surf.pipeline import SurfResult, surf
 from undertow.surf.roles import Models, Roles
@@ -88,6 +90,9 @@ def run_surf(
         run.close()
         return run.summary()
     try:
+        cost = estimate_search(roles, config)["cost_usd"]
+        if cost and cost[1] > 0:
+            progress.say(f"this search may cost {cost[0]:,.2f} to {cost[1]:,.2f} US dollars")
         with Journal(run.file("journal.sqlite")) as journal:
             budget = Budget(config.max_calls, config.max_cost, *_spent(journal))
             models = Models(roles, known, journal, config, budget)
@@ -106,6 +111,34 @@ def run_surf(
         raise
     finally:
         run.close()
+
+
+def plan_surf(
+    target: str,
+    rubric: str | Path | Rubric,
+    attributes: Path,
+    config: SurfConfig | None = None,
+    *,
+    reference: str | None = None,
+    generator: str = "local",
+    judge: str = "checks",
+    confirm_judge: str | None = None,
+) -> dict[str, Any]:
+    """Say what ``run_surf`` would ask of each role and what that costs; nothing is asked or written.
+
+    Raises:
+        UsageError: an unknown rubric, or no such attributes.
+    """
+    from undertow.judging.rubric import load_rubric
+
+    known = load_rubric(rubric) if isinstance(rubric, (str, Path)) else rubric
+    if not Path(attributes).exists():
+        raise UsageError(f"{attributes}: no such file or folder; give an index, or JSONL with text a line")
+    planned = estimate_search(
+        Roles(target, reference, generator, judge, confirm_judge), config or SurfConfig()
+    )
+    told = to_jsonable({**planned, "roles": [asdict(each) for each in planned["roles"]]})
+    return {"status": "complete", "dry_run": True, "rubric": known.name, **told}
 
 
 def _forget(run: RunDir) -> None:
