@@ -7,6 +7,7 @@ import pytest
 from undertow.errors import UsageError
 from undertow.models.base import Form, Settings
 from undertow.models.providers import ProviderModel
+from undertow.models.pydantic_wire import PydanticWire
 from undertow.models.thinking import thinking_settings
 from undertow.records import Message, Reply
 
@@ -18,9 +19,10 @@ async def test_a_thinking_budget_reaches_the_provider_beside_the_answer(judges: 
 
     url = judges.removeprefix("openai-compatible:").removesuffix("#")
 
-    def build() -> OpenRouterModel:
+    def build() -> PydanticWire:
         client = AsyncOpenAI(base_url=url, api_key="none")
-        return OpenRouterModel("anthropic/settings", provider=OpenRouterProvider(openai_client=client))
+        provider = OpenRouterProvider(openai_client=client)
+        return PydanticWire(OpenRouterModel("anthropic/settings", provider=provider))
 
     plain = ProviderModel("openrouter:settings", build)
     thinking = plain.with_thinking(2048, thinking_settings("openrouter:settings", 2048))

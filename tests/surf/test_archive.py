@@ -174,7 +174,7 @@ def test_no_more_candidates_are_in_flight_than_allowed():
             self.now -= 1
             return Reply("an answer", "stop")
 
-    for concurrency, most in ((1, 1), (4, 12)):
+    for concurrency, most in ((1, 1), (4, 16)):
         marks = Counting(200, planted(SINGLES))
         go(marks, 200, concurrency=concurrency)
         assert marks.most == most == in_flight(SurfConfig(concurrency=concurrency))

@@ -36,6 +36,7 @@ _LIBRARIES = (
     "sentence-transformers", "pydantic-ai-slim", "openai",
 )  # fmt: skip
 _RESULTS = {".json", ".jsonl", ".npy", ".npz", ".parquet", ".safetensors"}
+_WORKING = {"stages", "checkpoints", "config.json", "manifest.json"}
 _STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LOCK_ATTEMPTS, _SECONDS_BETWEEN_ATTEMPTS = 30, 0.2
 _held: dict[Path, int] = {}
@@ -87,12 +88,15 @@ def _is_ours(manifest: Json) -> bool:
 
 
 def _sizes(path: Path) -> dict[str, Json]:
-    """Size in bytes of every result file; pages are written again, and runs within look after themselves."""
+    """Size in bytes of every result file.
+
+    Pages are written again, what a run works with goes at its end, runs within look after themselves.
+    """
     sizes: dict[str, Json] = {}
     for entry in sorted(path.iterdir()):
-        if entry.is_dir() and entry.name != "stages" and not (entry / "manifest.json").is_file():
+        if entry.is_dir() and entry.name not in _WORKING and not (entry / "manifest.json").is_file():
             sizes |= {f"{entry.name}/{name}": size for name, size in _sizes(entry).items()}
-        elif entry.is_file() and entry.suffix in _RESULTS and entry.name != "manifest.json":
+        elif entry.is_file() and entry.suffix in _RESULTS and entry.name not in _WORKING:
             sizes[entry.name] = entry.stat().st_size
     return sizes
 
