@@ -23,6 +23,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -128,6 +129,37 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def now_mb() -> float | None:
+    """Resident memory of this process now, MB; ``None`` where /proc does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return None
+    return pages * resource.getpagesize() / 1e6
+
+
+@contextmanager
+def memory_watched(urls: dict[str, str], calls: int) -> Iterator[None]:
+    """Print memory after each tenth of ``calls``."""
+    over = threading.Event()
+
+    def watch() -> None:
+        tenth = 1
+        while not over.wait(0.5):
+            done = sum(stats(url)["calls"] for url in urls.values())
+            if done >= tenth * calls / 10:
+                print(f"{done:>12,.0f} calls  {now_mb():,.0f} MB", flush=True)
+                tenth = int(done * 10 / calls) + 1
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def measure(
     urls: dict[str, str], out: Path, algorithm: str, candidates: int, iterations: int
 ) -> dict[str, Any]:
@@ -194,7 +226,10 @@ def main() -> None:
     for algorithm in given.algorithm:
         with tempfile.TemporaryDirectory() as folder, servers(given.latency) as urls:
             iterations = max(given.calls // (3 * 5 * 120), 1) if given.calls else 5
-            found = measure(urls, Path(folder) / "run", algorithm, max(int(120 * given.scale), 1), iterations)
+            watched = memory_watched(urls, given.calls) if given.calls else contextlib.nullcontext()
+            with watched:
+                candidates = max(int(120 * given.scale), 1)
+                found = measure(urls, Path(folder) / "run", algorithm, candidates, iterations)
         results.append(found)
         for name, value in found.items():
             print(f"{name:>24}  {value}")
