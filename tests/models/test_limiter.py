@@ -124,6 +124,21 @@ async def test_a_model_is_given_up_only_when_nothing_but_failures_came_for_long(
     assert flaky.down is slow.down is None
 
 
+async def test_stalls_end_in_one_wave_and_refusals_are_given_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS_UNANSWERED", 0.1)
+    monkeypatch.setattr(module, "SECONDS_LIMITED", 0.3)
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    stalled, limited = Health("stalled"), Health("limited")
+    for health in (stalled, limited):
+        health.begin()  # another try of the same wave, as old as the failures
+    for _ in range(20):
+        stalled.failed(Failure(FailureKind.TIMEOUT, "no answer"))
+        limited.failed(Failure(FailureKind.RATE_LIMITED, "429"), retry_after=0.2)
+        await asyncio.sleep(0.01)
+    assert stalled.down is not None
+    assert limited.down is None
+
+
 async def test_a_provider_that_refuses_a_third_is_asked_until_all_is_answered() -> None:
     with fault_server.running("--faults", "429", "--share", "0.3", "--latency", "0.01") as url:
         async with open_model(f"openai-compatible:{url}/v1#m", limits=Limits(backoff=0.05)) as model:

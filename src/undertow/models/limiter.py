@@ -27,10 +27,12 @@ START, LEAST, MOST = 8, 2, 256
 """Window of a limiter at first, at least and at most."""
 SECONDS_UNANSWERED = 12.0
 """A model that has only failed for so long is given up …"""
-LEAST_FAILURES = 5
-"""… after so many failures in a row …"""
+LEAST_FAILURES = 10
+"""… after so many failures in a row (half as many once it has lasted twice as long) …"""
 PATIENCE = 5.0
-"""… while no try is older than this: one that is may be a slow answer."""
+"""… while no try is older than this: one that is may be a slow answer, unless slowness is the failure."""
+SECONDS_LIMITED, LIMITED_FACTOR = 75.0, 3.0
+"""A provider that only refuses by 429 is given more than a minute, and so many times the wait it asks for."""
 SHORTEST_TIMEOUT = 20.0
 """Seconds a try is always given."""
 TIMES_MEDIAN = 10.0
@@ -166,20 +168,29 @@ class Health:
         if self._since_median <= 0:
             self._median, self._since_median = median(self._seconds), max(len(self._seconds) // 4, 1)
 
-    def failed(self, failure: Failure) -> None:
+    def failed(self, failure: Failure, retry_after: float = 0.0) -> None:
         """Note a failure; the model is given up when there was nothing else for long."""
         now = time.monotonic()
         if self._failures == 0:
             self._failing_since = now
         self._failures += 1
-        oldest = next(iter(self._started.values()), now)
         seconds = now - self._failing_since
-        if self._failures < LEAST_FAILURES or seconds < SECONDS_UNANSWERED or now - oldest > PATIENCE:
+        least, enough = SECONDS_UNANSWERED, LEAST_FAILURES
+        if failure.kind is FailureKind.RATE_LIMITED:
+            least = max(SECONDS_LIMITED, LIMITED_FACTOR * retry_after)
+        if seconds >= 2 * least:
+            enough //= 2
+        if self._failures < enough or seconds < least or self._may_answer(failure, now):
             return
         if self.down is None:
             detail = f"{self._name}: no answer in {seconds:.0f} s, {self._failures} tries failed; the last: "
             self.down = Failure(FailureKind.UNAVAILABLE, f"{detail}{failure.kind.value}: {failure.detail}")
             self._gone.set()
+
+    def _may_answer(self, failure: Failure, now: float) -> bool:
+        """Say whether an old try may still be a slow answer; after a timeout the others stall as well."""
+        oldest = next(iter(self._started.values()), now)
+        return failure.kind is not FailureKind.TIMEOUT and now - oldest > PATIENCE
 
     async def wait(self, seconds: float) -> None:
         """Sleep before the next try, but no longer than the model is worth one."""

@@ -186,8 +186,8 @@ class ProviderModel:
         elif outcome.failure.kind is FailureKind.RATE_LIMITED:
             after = outcome.retry_after
             here.limiter.limited(started, after and min(after, self._limits.longest_wait))
-        elif outcome.retry:
-            here.health.failed(outcome.failure)
+        if isinstance(outcome, Fault) and outcome.retry:
+            here.health.failed(outcome.failure, outcome.retry_after or 0.0)
             if here.health.down is not None:
                 # What is paid to the other roles would buy nothing that could be scored.
                 self._budget.close(here.health.down)

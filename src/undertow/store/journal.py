@@ -7,6 +7,7 @@ write the same journal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sqlite3
@@ -125,15 +126,21 @@ class Journal:
             for key, role, payload in entries
         ]
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._db.execute("BEGIN IMMEDIATE")
                 self._db.executemany(
                     "INSERT INTO calls VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", rows
                 )
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                if self._db.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise UsageError(
+                        f"{self.path}: cannot be written ({error}); make room and run the same command again"
+                    ) from error
                 raise
-            self._db.execute("COMMIT")
 
     def secret(self) -> bytes:
         """Return the journal's 16 random bytes: drawn once, the same in every later process."""

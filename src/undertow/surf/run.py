@@ -101,6 +101,10 @@ def run_surf(
         _save(run, result)
         if budget.closed is not None:
             progress.say(f"stopped early: {budget.closed.detail}")
+        elif _status(result, config, budget) == "inconclusive":
+            failed = failures([*result.search.samples, *result.confirming])
+            kinds = ", ".join(f"{n} {kind}" for kind, n in failed.items())
+            progress.say(f"inconclusive, too many failures: {kinds}; the same command asks for them again")
         summary = {
             **_summary(result, config), "usage": asdict(usage), "stopped": _why(budget), **about,
             "rubric": known.name, **pool,
