@@ -169,14 +169,7 @@ async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
     if not isinstance(inner, ProviderModel):
         return
     async with inner.with_limits(Limits(attempts=3, timeouts=1, timeout=seconds)) as once:
-        try:
-            answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
-        except Exception as error:
-            from pydantic_ai.exceptions import UserError
-
-            if not isinstance(error, UserError):  # a setting that this model does not take
-                raise
-            raise UsageError(f"model {inner.name}: {one_line(str(error), 300)}") from error
+        answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
     if isinstance(answer, Failure) and answer.kind not in (
         FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR, FailureKind.FILTERED, FailureKind.BUDGET
     ):  # fmt: skip

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
+from undertow.errors import UsageError
 from undertow.models.failures import Fault, fault_of
 from undertow.models.wire import Call
 from undertow.records import Failure, FailureKind, Message, Reply
+from undertow.text import one_line
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -31,6 +33,7 @@ class PydanticWire:
     async def send(self, call: Call, timeout: float) -> Reply | Fault:  # noqa: ASYNC109 - part of the request
         """Try once."""
         from pydantic_ai.direct import model_request
+        from pydantic_ai.exceptions import UserError
 
         try:
             response = await model_request(
@@ -39,6 +42,8 @@ class PydanticWire:
                 model_settings=_options(call, timeout),
                 model_request_parameters=_parameters(call),
             )
+        except UserError as error:  # a setting that this model does not take
+            raise UsageError(f"model {self._model.model_name}: {one_line(str(error), 300)}") from error
         except Exception as error:  # the boundary: what fault_of does not know is raised on
             fault = fault_of(error)
             if fault is None:
