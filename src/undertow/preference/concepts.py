@@ -27,8 +27,9 @@ class Concept:
 class Activations:
     """How much each response of each pair shows each concept; rows are pairs, columns concepts.
 
-    A local or model concept stands as the share of tokens, words or lines on which it fires, in [0, 1]; a signed
-    embedding feature of the difference e⁺ - e⁻ stands in ``chosen`` where positive, in ``rejected`` where negative.
+    A local or model concept stands as the share of tokens, words or lines on which it fires, in [0, 1]; a
+    signed embedding feature of the difference e⁺ - e⁻ stands in ``chosen`` where positive, in ``rejected``
+    where negative.
     """
 
     concepts: tuple[Concept, ...]
