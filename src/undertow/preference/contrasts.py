@@ -1,0 +1,247 @@
+"""Test every group of pairs against every concept, in two halves of the prompts, over a label-swap floor.
+
+One half proposes, the other confirms: a cell that stands out in the first is tested one-sided in the second,
+and q is Benjamini–Hochberg's over the proposed cells (the paper asks for equal signs alone, of which chance
+gives half). Halves are halves of the prompts, so that no prompt is in both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.preference.config import AuditConfig
+from undertow.progress import SILENT, Progress
+from undertow.stats.contrast import Contrast, clustered_mean, contrast
+from undertow.stats.multiplicity import benjamini_hochberg
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Floats = NDArray[np.float64]
+Half = NDArray[np.int64]
+"""Row numbers of one half."""
+
+_HALF_PROMPTS = 5
+"""Prompts that a group needs in each half for a clustered error there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """Every group (K) by every concept (M)."""
+
+    whole: Contrast
+    """On all pairs: what is reported."""
+    delta_min: Floats
+    """(K, M) min(|Δ^A|, |Δ^B|), NaN where the halves differ in sign or a group is too small."""
+    p: Floats
+    """(K, M) one-sided on the confirming half; NaN where not proposed."""
+    q: Floats
+    """(K, M) Benjamini–Hochberg over the proposed cells; NaN where not proposed."""
+    floor: float | None
+    """95 % point of the largest ``delta_min`` under label swaps; ``None`` where no group is large enough."""
+    confirmed: NDArray[np.bool_]
+    """(K, M) q at most the level, equal signs and Δ^min above the floor."""
+
+
+def halves(prompts: NDArray[np.int64], rng: np.random.Generator) -> tuple[Half, Half]:
+    """Split rows so that each prompt's rows stay together and both halves have as many prompts."""
+    distinct, code = np.unique(prompts, return_inverse=True)
+    side = rng.permutation(len(distinct)) % 2
+    return np.flatnonzero(side[code] == 0), np.flatnonzero(side[code] == 1)
+
+
+def cells_test(
+    inside: csr_matrix,
+    values: csr_matrix,
+    prompts: NDArray[np.int64],
+    config: AuditConfig,
+    seed: int,
+    progress: Progress = SILENT,
+) -> Tested:
+    """Test all cells.
+
+    Args:
+        inside: (K, N) groups.
+        values: (N, M) signed disparities.
+        prompts: (N,) prompt of each pair.
+        config: levels and least sizes.
+        seed: of halves and label swaps.
+        progress: hears about the label swaps.
+    """
+    rng = np.random.default_rng(seed)
+    parts = halves(prompts, rng)
+    whole = contrast(inside, values, prompts)
+    first, second = (contrast(inside[:, rows], values[rows], prompts[rows]) for rows in parts)
+    large = (whole.n >= config.least_pairs) & (whole.clusters >= config.least_prompts)
+    large &= np.minimum(first.clusters, second.clusters) >= _HALF_PROMPTS
+    delta_min = _delta_min(first.delta, second.delta, large)
+    proposed = large[:, None] & (first.p() < config.level)
+    p = np.where(proposed, _one_sided(second, np.sign(first.delta)), np.nan)
+    q = benjamini_hochberg(p)
+    floor = swap_floor(inside, values, prompts, parts, large, config, rng, progress)
+    confirmed = np.zeros(q.shape, np.bool_)
+    if floor is not None:
+        with np.errstate(invalid="ignore"):
+            confirmed = (q <= config.level) & (delta_min > floor)
+    return Tested(whole, delta_min, p, q, floor, confirmed)
+
+
+def _one_sided(half: Contrast, sign: Floats) -> Floats:
+    two_sided = half.p()
+    return np.where(np.sign(half.delta) == sign, two_sided / 2, 1 - two_sided / 2)
+
+
+def _delta_min(first: Floats, second: Floats, large: NDArray[np.bool_]) -> Floats:
+    same = (np.sign(first) == np.sign(second)) & (first != 0) & large[:, None]
+    return np.where(same, np.minimum(np.abs(first), np.abs(second)), np.nan)
+
+
+def swap_floor(
+    inside: csr_matrix,
+    values: csr_matrix,
+    prompts: NDArray[np.int64],
+    parts: tuple[Half, Half],
+    large: NDArray[np.bool_],
+    config: AuditConfig,
+    rng: np.random.Generator,
+    progress: Progress = SILENT,
+) -> float | None:
+    """Swap chosen and rejected of random prompts and take the quantile of the largest Δ^min.
+
+    A prompt's pairs are swapped together, which keeps whatever they have in common.
+    """
+    if not large.any() or not values.shape[1]:
+        return None
+    sides = [_Half(inside[:, rows][large], values[rows], prompts[rows]) for rows in parts]
+    largest = np.empty(config.null_draws)
+    count = int(prompts.max()) + 1
+    everything = np.ones(int(large.sum()), np.bool_)
+    with progress.task("swap labels", config.null_draws) as task:
+        for draw in range(config.null_draws):
+            sign = rng.choice(np.array([-1.0, 1.0], np.float32), count)
+            first, second = (side.swapped(sign) for side in sides)
+            least = _delta_min(first, second, everything)
+            largest[draw] = np.nanmax(least, initial=0.0)
+            task.advance()
+    return float(np.quantile(largest, 1 - config.level))
+
+
+class _Half:
+    """Half of the pairs, added up once per prompt and group, so that a swap costs one product."""
+
+    def __init__(self, inside: csr_matrix, values: csr_matrix, prompts: NDArray[np.int64]) -> None:
+        from scipy import sparse
+
+        entries = inside.tocoo()
+        span = int(prompts.max()) + 2 if len(prompts) else 1
+        key = np.concatenate([entries.row * np.int64(span) + prompts[entries.col], -1 - prompts])
+        rows = np.concatenate([entries.col, np.arange(len(prompts))])
+        distinct, cell = np.unique(key, return_inverse=True)
+        ones = np.ones(len(rows), np.float32)
+        part = sparse.csr_matrix((ones, (cell, rows)), shape=(len(distinct), len(prompts)))
+        self._sums = _compact(part @ values.astype(np.float32))
+        whole = distinct < 0
+        self._prompt = np.where(whole, -1 - distinct, distinct % span)
+        self._size = np.asarray(inside.sum(1), np.float64).ravel()[:, None]
+        self._rows = len(prompts)
+        group = np.where(whole, inside.shape[0], distinct // span)
+        shape = (inside.shape[0] + 1, len(distinct))
+        self._sum = sparse.csr_matrix(
+            (np.ones(len(distinct)), (group, np.arange(len(distinct)))), shape=shape
+        )
+
+    def swapped(self, sign: NDArray[np.float32]) -> Floats:
+        """Δ (K, M) when the pairs of prompts with ``sign`` -1 are swapped."""
+        flipped = self._sum.copy()
+        flipped.data = sign[self._prompt[flipped.indices]]
+        product: Any = flipped @ self._sums
+        sums = np.asarray(product.toarray() if hasattr(product, "toarray") else product, np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            delta = sums[:-1] / self._size - (sums[-1] - sums[:-1]) / (self._rows - self._size)
+        return np.asarray(delta, np.float64)
+
+
+def _compact(matrix: Any) -> Any:
+    """Keep a matrix sparse unless it is mostly full and small enough to be faster dense."""
+    cells = matrix.shape[0] * matrix.shape[1]
+    return matrix.toarray() if matrix.nnz > cells / 8 and cells < 2e8 else matrix.tocsr()
+
+
+@dataclass(frozen=True, slots=True)
+class TestedConcepts:
+    """Every concept over all pairs, in the same way."""
+
+    delta: Floats
+    """(M,) mean of u."""
+    se: Floats
+    """(M,) clustered by prompt."""
+    d: Floats
+    """(M,) delta over the standard deviation of u; NaN where constant."""
+    q: Floats
+    """(M,) on the confirming half; NaN where not proposed."""
+    delta_min: Floats
+    """(M,) over the halves; NaN where they differ in sign."""
+    floor: float
+    """As of :class:`Tested`."""
+    confirmed: NDArray[np.bool_]
+    """(M,)"""
+    n: NDArray[np.int64]
+    """(M,) pairs whose sides differ in the concept."""
+    n_prompts: NDArray[np.int64]
+    """(M,) their prompts."""
+
+
+def concepts_test(
+    values: csr_matrix, prompts: NDArray[np.int64], config: AuditConfig, seed: int
+) -> TestedConcepts:
+    """Test the mean of every column against 0: the plain answer, before any group is asked for."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(seed)
+    parts = halves(prompts, rng)
+    delta, se = clustered_mean(values, prompts)
+    (a, se_a), (b, se_b) = (clustered_mean(values[rows], prompts[rows]) for rows in parts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        proposed = 2 * norm.sf(np.abs(a / se_a)) < config.level
+        p = np.where(proposed & (se_b > 0), norm.sf(b / se_b * np.sign(a)), np.nan)
+        sd = np.sqrt(np.asarray(values.multiply(values).mean(0)).ravel() - delta**2)
+        d = np.where(sd > 0, delta / sd, np.nan)
+    q = benjamini_hochberg(p)
+    least = np.where((np.sign(a) == np.sign(b)) & (a != 0), np.minimum(np.abs(a), np.abs(b)), np.nan)
+    floor = _mean_floor(values, prompts, parts, config, rng)
+    with np.errstate(invalid="ignore"):
+        confirmed = (q <= config.level) & (least > floor)
+    n, n_prompts = _support(values, prompts)
+    return TestedConcepts(delta, se, d, q, least, floor, confirmed, n, n_prompts)
+
+
+def _mean_floor(
+    values: csr_matrix, prompts: NDArray[np.int64], parts: tuple[Half, Half], config: AuditConfig,
+    rng: np.random.Generator,
+) -> float:  # fmt: skip
+    from scipy import sparse
+
+    count = int(prompts.max()) + 1
+    sums = []
+    for rows in parts:
+        ones = np.ones(len(rows))
+        member = sparse.csr_matrix((ones, (prompts[rows], np.arange(len(rows)))), shape=(count, len(rows)))
+        sums.append((member @ values[rows]).T.tocsr() / len(rows))
+    signs = rng.choice(np.array([-1.0, 1.0]), (count, config.null_draws))
+    first, second = (each @ signs for each in sums)
+    largest = np.where(np.sign(first) == np.sign(second), np.minimum(np.abs(first), np.abs(second)), 0)
+    return float(np.quantile(largest.max(0, initial=0.0), 1 - config.level))
+
+
+def _support(values: csr_matrix, prompts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    entries = values.tocoo()
+    differ = entries.data != 0
+    columns = entries.col[differ].astype(np.int64)
+    count = int(prompts.max()) + 1
+    n = np.bincount(columns, minlength=values.shape[1])
+    cells = np.unique(columns * count + prompts[entries.row[differ]])
+    return n.astype(np.int64), np.bincount(cells // count, minlength=values.shape[1]).astype(np.int64)

@@ -1,0 +1,181 @@
+"""Is it the concept, the length, or who wrote it? Each effect raw, with length held, with the writers held.
+
+Concepts: logistic P(chosen) = σ(w·u + γ·ℓ + b_writer(chosen) - b_writer(rejected)), each pair in both orders,
+errors clustered by prompt. Groups of pairs: Δ at equal length, by least squares of u on group, ℓ and both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.progress import SILENT, Progress
+from undertow.records import Interval
+from undertow.stats.intervals import normal_quantile
+from undertow.stats.logistic import fit_choices
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Floats = NDArray[np.float64]
+
+SHRUNK = 0.25
+"""An effect of which no more than this share is left when something is held counts as explained by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One coefficient."""
+
+    value: float
+    """Log-odds of being chosen per unit of u."""
+    interval: Interval | None
+    """Clustered by prompt; ``None`` for one prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controlled:
+    """One concept's effect under each control."""
+
+    raw: Effect
+    """Nothing held."""
+    length: Effect | None
+    """Length held; ``None`` of length itself."""
+    identity: Effect | None
+    """Length and writers held; ``None`` where the writers are not known."""
+    length_explained: bool | None
+    """``None`` where there is no raw effect to explain."""
+    identity_explained: bool | None
+    """``None`` where the writers are not known or nothing is left to explain."""
+
+
+def length_difference(chosen: NDArray[np.int64], rejected: NDArray[np.int64]) -> Floats:
+    """ℓ (N,): log of the ratio of the sides' lengths in words, in its own root mean square.
+
+    The logarithm, since a judge's preference for length levels off: twice as long counts the same at 50 words
+    and at 500. Odd under a swap of the sides, so the scale has no centre.
+    """
+    ratio = np.log1p(chosen.astype(np.float64)) - np.log1p(rejected.astype(np.float64))
+    scale = float(np.sqrt(np.mean(ratio**2)))
+    return ratio / scale if scale > 0 else ratio
+
+
+def writer_columns(chosen: Sequence[str], rejected: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
+    """Intercepts of writers (N, W - 1): +1 where a writer wrote the chosen side, -1 the rejected one.
+
+    The writer of most sides is the reference and has no column.
+    """
+    names, code = np.unique(np.array([*chosen, *rejected]), return_inverse=True)
+    n = len(chosen)
+    reference = int(np.bincount(code).argmax())
+    columns = np.zeros((n, len(names)))
+    np.add.at(columns, (np.arange(n), code[:n]), 1.0)
+    np.add.at(columns, (np.arange(n), code[n:]), -1.0)
+    kept = np.arange(len(names)) != reference
+    return columns[:, kept], tuple(str(name) for name in names[kept])
+
+
+def control_concepts(
+    values: csr_matrix,
+    length: Floats,
+    prompts: NDArray[np.int64],
+    writers: Floats | None = None,
+    progress: Progress = SILENT,
+) -> list[Controlled]:
+    """Fit every column of ``values`` (N, M) alone, with length, and with length and ``writers`` (N, W)."""
+    columns = values.tocsc()
+    held = length[:, None]
+    base = fit_choices(np.column_stack([held, writers]), prompts).coef if writers is not None else None
+    found = []
+    with progress.task("hold length and writers", values.shape[1]) as task:
+        for m in range(values.shape[1]):
+            u = columns[:, [m]].toarray()
+            raw, by_length = (_first(np.hstack(part), prompts) for part in ([u], [u, held]))
+            by_writer = None
+            if writers is not None and base is not None:
+                start = np.concatenate([[0.0], base])
+                by_writer = _first(np.hstack([u, held, writers]), prompts, start)
+            found.append(controlled(raw, by_length, by_writer))
+            task.advance()
+    return found
+
+
+def control_length(length: Floats, prompts: NDArray[np.int64], writers: Floats | None) -> Controlled:
+    """Fit length itself, by its sign as the concepts are, alone and with the writers held."""
+    u = np.sign(length)[:, None]
+    held = _first(np.hstack([u, writers]), prompts) if writers is not None else None
+    raw = _first(u, prompts)
+    return Controlled(raw, None, held, None, _explained(raw, held))
+
+
+def _first(x: Floats, prompts: NDArray[np.int64], start: Floats | None = None) -> Effect:
+    fit = fit_choices(x, prompts, start=start)
+    return effect(float(fit.coef[0]), float(fit.se[0]))
+
+
+def effect(value: float, se: float, level: float = 0.95) -> Effect:
+    """Give a value its normal interval."""
+    if not np.isfinite(se):
+        return Effect(value, None)
+    half = normal_quantile(level) * se
+    return Effect(value, Interval(value - half, value + half, level))
+
+
+def controlled(raw: Effect, length: Effect | None, identity: Effect | None) -> Controlled:
+    """Decide what explains a raw effect."""
+    by_length = _explained(raw, length)
+    left = raw if length is None else length
+    by_writer = _explained(left, identity) if not by_length else None
+    return Controlled(raw, length, identity, by_length, by_writer)
+
+
+def _explained(before: Effect, after: Effect | None) -> bool | None:
+    """Whether an effect goes when something is held: interval over 0, another sign, or at most ¼ left."""
+    if after is None or not _clear(before):
+        return None
+    if not _clear(after) or np.sign(after.value) != np.sign(before.value):
+        return True
+    return bool(abs(after.value) <= SHRUNK * abs(before.value))
+
+
+def _clear(found: Effect) -> bool:
+    return found.interval is not None and (found.interval.low > 0 or found.interval.high < 0)
+
+
+def group_at_equal_length(
+    inside: NDArray[np.bool_], u: Floats, length: Floats, prompts: NDArray[np.int64]
+) -> tuple[Effect, Effect]:
+    """Δ of a group, raw and at equal length: least squares of u on (1, group, ℓ, group·ℓ), clustered.
+
+    ℓ is not centred: the coefficient of the group is the difference in pairs whose sides are as long.
+    """
+    one, g = np.ones(len(u)), inside.astype(np.float64)
+    raw = _least_squares(np.column_stack([g, one]), u, prompts)
+    held = _least_squares(np.column_stack([g, one, length, g * length]), u, prompts)
+    return raw, held
+
+
+def _least_squares(x: Floats, y: Floats, prompts: NDArray[np.int64]) -> Effect:
+    """First coefficient with CR1 errors (as statsmodels OLS, ``cov_type="cluster"``)."""
+    bread = np.linalg.pinv(x.T @ x)
+    beta = bread @ (x.T @ y)
+    _, code = np.unique(prompts, return_inverse=True)
+    count, rows, columns = int(code.max()) + 1, *x.shape
+    if count < 2 or rows <= columns:
+        return Effect(float(beta[0]), None)
+    residual = y - x @ beta
+    scores = np.column_stack(
+        [np.bincount(code, weights=column, minlength=count) for column in (x * residual[:, None]).T]
+    )
+    influence = scores @ bread[0]
+    correction = count / (count - 1) * (rows - 1) / (rows - columns)
+    return effect(float(beta[0]), float(np.sqrt(correction * (influence @ influence))))
+
+
+def group_length_explained(raw: Effect, held: Effect) -> bool | None:
+    """Whether length explains a group's Δ; ``None`` where Δ itself is not clear of 0."""
+    return _explained(raw, held)

@@ -1,0 +1,113 @@
+"""What an audit finds of what was planted, and that it finds nothing where nothing is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from planted_pairs import BOLD, LONG, PHYSICS, PRAISE, planted
+from scipy import sparse
+
+from undertow.preference.audit import LENGTH, audit
+from undertow.preference.config import AuditConfig
+
+CONFIG = AuditConfig(null_draws=100)
+
+
+def confirmed(found):
+    return {c.cluster.name: c for c in found.concepts if c.confirmed}, [
+        h for h in found.hypotheses if h.confirmed
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_plants_are_confirmed_and_nothing_else(seed):
+    found = audit(planted(seed), AuditConfig(seed=seed, null_draws=100))
+    concepts, hypotheses = confirmed(found)
+    assert found.concepts[0].cluster.name == LENGTH
+    assert {LENGTH, f"c{BOLD}", f"c{LONG}"} <= set(concepts) <= {LENGTH, f"c{BOLD}", f"c{PRAISE}", f"c{LONG}"}
+    assert concepts[f"c{BOLD}"].controlled.length_explained is False
+    assert concepts[f"c{LONG}"].controlled.length_explained is True
+    local = [h for h in hypotheses if h.pipeline == "local"]
+    assert [(h.prompt_group, h.cluster.name, h.direction) for h in local] == [
+        (f"topic {PHYSICS}", f"c{PRAISE}", "towards")
+    ]
+    assert local[0].length_explained is False
+    assert local[0].n_prompts < local[0].n, "prompts are counted apart from pairs"
+    assert len(local[0].examples) == 5
+
+
+def test_swapped_labels_confirm_nothing():
+    found = [confirmed(audit(planted(seed, 600, swapped=True), CONFIG)) for seed in range(6)]
+    assert sum(bool(concepts) or bool(hypotheses) for concepts, hypotheses in found) == 0
+
+
+def test_the_same_seed_gives_the_same_audit():
+    first, second = (audit(planted(5, 300), CONFIG) for _ in range(2))
+    assert first.hypotheses == second.hypotheses
+    assert first.concepts == second.concepts
+    assert first.floors == second.floors
+
+
+def test_one_prompt_in_hundreds_of_pairs_does_not_become_a_hypothesis():
+    material = planted(1, 600)
+    rows = np.arange(len(material.prompts))
+    repeated = np.flatnonzero(material.topics[0] == 7)[:1].repeat(400)
+    rows = np.concatenate([rows[material.topics[0] != 7], repeated])
+    names = material.topics[1]
+    sides = [side.tolil() for side in (material.activations.chosen, material.activations.rejected)]
+    sides[0][repeated[0], 9], sides[1][repeated[0], 9] = 0.9, 0
+    chosen, rejected = (sparse.csr_matrix(side)[rows] for side in sides)
+    again = dataclasses.replace(
+        material,
+        activations=dataclasses.replace(material.activations, chosen=chosen, rejected=rejected),
+        topics=(material.topics[0][rows], names),
+        prompts=np.unique(material.prompts[rows], return_inverse=True)[1],
+        length=material.length[rows],
+    )
+    _, hypotheses = confirmed(audit(again, CONFIG))
+    assert not [h for h in hypotheses if h.cluster.name == "c9" or h.n_prompts < CONFIG.least_prompts]
+
+
+def test_writers_are_told_from_concepts():
+    """Concept 5 marks the better writer and nothing else; 6 is preferred whoever writes."""
+    rng = np.random.default_rng(0)
+    n, prompt = 4000, np.repeat(np.arange(1000), 4)
+    first, second = rng.integers(0, 3, n), rng.integers(0, 3, n)
+    marks = [(writer == 0) & (rng.random(n) < 0.8) for writer in (first, second)]
+    liked = [rng.random(n) < 0.3 for _ in range(2)]
+    log_odds = 2.0 * ((first == 0) * 1.0 - (second == 0)) + 1.0 * (liked[0] * 1.0 - liked[1])
+    wins = rng.random(n) < 1 / (1 + np.exp(-log_odds))
+    material = planted(0, 1000)
+    sides = [np.zeros((n, 30)), np.zeros((n, 30))]
+    for column, (a, b) in ((5, marks), (6, liked)):
+        sides[0][:, column], sides[1][:, column] = np.where(wins, a, b), np.where(wins, b, a)
+    writer = np.zeros((n, 3))
+    np.add.at(writer, (np.arange(n), np.where(wins, first, second)), 1.0)
+    np.add.at(writer, (np.arange(n), np.where(wins, second, first)), -1.0)
+    chosen, rejected = (sparse.csr_matrix(side.astype(np.float32)) for side in sides)
+    length = rng.normal(size=n)
+    found = audit(
+        dataclasses.replace(
+            material,
+            activations=dataclasses.replace(material.activations, chosen=chosen, rejected=rejected),
+            length=length,
+            writers=writer[:, 1:],
+        ),
+        CONFIG,
+    )
+    held = {c.cluster.name: c.controlled for c in found.concepts}
+    assert held["c5"].length_explained is False
+    assert held["c5"].identity_explained is True
+    assert held["c6"].identity_explained is False
+    u = (sides[0] - sides[1])[:, [5]]
+    for extra, effect in (([], held["c5"].raw), ([length[:, None]], held["c5"].length),
+                          ([length[:, None], writer[:, 1:]], held["c5"].identity)):  # fmt: skip
+        fit = sm.GLM(np.ones(n), np.hstack([u, *extra]), family=sm.families.Binomial()).fit(
+            cov_type="cluster", cov_kwds={"groups": prompt}
+        )
+        low, high = fit.conf_int()[0]
+        assert effect.value == pytest.approx(fit.params[0], rel=2e-3, abs=2e-3)
+        assert (effect.interval.low, effect.interval.high) == pytest.approx((low, high), rel=5e-3, abs=5e-3)
