@@ -157,7 +157,7 @@ class _Half:
     def swapped(self, sign: NDArray[np.float32]) -> Floats:
         """Δ (K, M) when the pairs of prompts with ``sign`` -1 are swapped."""
         flipped = self._sum.copy()
-        flipped.data = sign[self._prompt[flipped.indices]]
+        flipped.data = sign[self._prompt[flipped.indices]].astype(np.float64)
         product: Any = flipped @ self._sums
         sums = np.asarray(product.toarray() if hasattr(product, "toarray") else product, np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
