@@ -105,6 +105,14 @@ def test_a_prompt_longer_than_the_context_is_a_failure_and_its_neighbours_answer
     assert isinstance(short, Reply)
 
 
+def test_a_row_that_fills_the_context_does_not_disturb_longer_running_neighbours(model: LocalModel) -> None:
+    near = ask("word " * 60)
+    short = [ask(f"word {i}") for i in range(9)]
+    together = model.reply_many([near, *short], Settings(max_tokens=40), 0)
+    alone = [model.reply_many([one], Settings(max_tokens=40), 0)[0] for one in (near, *short)]
+    assert [reply.text for reply in together] == [reply.text for reply in alone]
+
+
 def test_the_context_bounds_the_reply(model: LocalModel) -> None:
     replies = model.reply_many([ask("lamp " * 50)] * 6, Settings(1.0, 500), range(6))
     assert all(isinstance(r, Reply) and r.input_tokens + r.output_tokens <= 64 for r in replies)

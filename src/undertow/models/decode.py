@@ -101,6 +101,11 @@ def _left_padded(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Ten
     return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
 
+def _last_position(model: Any) -> int:
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return (context or 2**31) - 1
+
+
 @torch.inference_mode()
 def continue_rows(model: Any, rows: Sequence[Row], end_ids: Sequence[int]) -> list[Continuation]:
     """Continue every row until an end token or its limit; answers in the order of ``rows``."""
@@ -111,6 +116,7 @@ def continue_rows(model: Any, rows: Sequence[Row], end_ids: Sequence[int]) -> li
     limits = np.array([row.limit for row in rows])
     scale = torch.tensor([1.0 / (row.temperature or 1.0) for row in rows], device=device)[:, None]
     cache, noise = DynamicCache(config=model.config), None
+    last = _last_position(model)
     chosen_ids = np.zeros((len(rows), int(limits.max())), dtype=np.int64)
     counts, stopped = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=bool)
     batch, running = np.arange(len(rows)), np.ones(len(rows), dtype=bool)
@@ -131,7 +137,8 @@ def continue_rows(model: Any, rows: Sequence[Row], end_ids: Sequence[int]) -> li
         if not running.any():
             break
         mask = torch.cat([mask, mask.new_ones((len(batch), 1))], dim=1)
-        step_ids, positions = chosen[:, None], positions[:, -1:] + 1
+        # A row that has ended stays in the batch for a while; it must not walk out of the position table.
+        step_ids, positions = chosen[:, None], (positions[:, -1:] + 1).clamp_max(last)
         if running.mean() <= _COMPACT_AT:
             keep = np.flatnonzero(running)
             where = torch.from_numpy(keep).to(device)

@@ -9,11 +9,15 @@ from undertow.report.demo_page import demo_page
 from undertow.report.matrix_page import matrix_page
 from undertow.report.render import render
 from undertow.report.runs import open_run
+from undertow.report.study_page import STUDIES, study_page
 from undertow.report.surf_page import surf_page
 from undertow.report.trace_page import trace_page
 from undertow.store.tables import atomic_write_bytes
 
-_PAGES = {"demo": demo_page, "matrix": matrix_page, "surf": surf_page, "trace": trace_page}
+_PAGES = {
+    "demo": demo_page, "matrix": matrix_page, "surf": surf_page, "trace": trace_page,
+    **dict.fromkeys(STUDIES, study_page),
+}  # fmt: skip
 
 
 def build_page(run: Path) -> Page:
@@ -23,7 +27,7 @@ def build_page(run: Path) -> Page:
 
 
 def write_report(run: Path) -> Path:
-    """Write the report of a demo, matrix, surf or trace run, whole or not at all.
+    """Write the report of a demo, study, surf or trace run, whole or not at all.
 
     Whatever the run does not hold is said to be missing; nothing is filled in.
 

@@ -82,7 +82,7 @@ def heat_chart(cells: Sequence[HeatCell], title: str, caption: str) -> Chart | N
         }
         for cell in cells
     ]  # fmt: skip
-    return _twice(lambda width: _heat(values, width), title, caption)
+    return twice(lambda width: _heat(values, width), title, caption)
 
 
 def _numbered(names: Sequence[str], name: str) -> str:
@@ -107,7 +107,7 @@ def rates_chart(rows: Sequence[tuple[str, Sequence[Measure]]], names: dict[Measu
     order = [short(name) for name, _ in rows]
     sizes = sorted({value["n"] for value in values if value["n"]})
     caption = f"{_n_words(sizes)} Bars are 95% intervals; a mark that is absent was not measured."
-    return _twice(
+    return twice(
         lambda width: _rates(values, order, names, width),
         "How often the behaviour appears",
         caption,
@@ -141,7 +141,7 @@ def lift_chart(rows: Sequence[tuple[str, Measure]], base: float | None, n: int |
         caption += (
             f" The dashed line is the base rate{corpus}, {100 * base:.2g}%; at the right, the lift over it."
         )
-    return _twice(
+    return twice(
         lambda width: _lift(values, base, width), "How often the behaviour follows each feature", caption
     )
 
@@ -159,7 +159,7 @@ def score_chart(scores: Sequence[IterationScore], threshold: float | None) -> Ch
     if threshold is not None:
         caption += f" The dashed line is the violation threshold, {threshold:g}."
     legend: list[tuple[MeasureRole, str]] = [("shortcut", _BEST), ("fixed", _MEAN)]
-    return _twice(lambda width: _scores(values, threshold, width), "Score by iteration", caption, legend)
+    return twice(lambda width: _scores(values, threshold, width), "Score by iteration", caption, legend)
 
 
 def short(text: str, limit: int = _LABEL) -> str:
@@ -187,7 +187,7 @@ def _dot(name: str, measure: Measure, names: dict[MeasureRole, str]) -> dict[str
 def _rates(values: list[dict[str, Any]], order: list[str], names: dict[MeasureRole, str], width: int) -> Any:
     import altair as alt
 
-    roles, entries, room = list(names), list(names.values()), _label_room(order, width)
+    roles, entries, room = list(names), list(names.values()), label_room(order, width)
     y = alt.Y(
         "name:N", sort=order, title=None,
         axis=alt.Axis(
@@ -204,7 +204,7 @@ def _rates(values: list[dict[str, Any]], order: list[str], names: dict[MeasureRo
     shape = alt.Shape(
         "series:N", scale=alt.Scale(domain=entries, range=[SHAPES[r] for r in roles]), legend=None
     )
-    base = alt.Chart(_data(values)).encode(y=y, yOffset=offset)
+    base = alt.Chart(data(values)).encode(y=y, yOffset=offset)
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2.5, opacity=0.55)
     axis = "Share of answers that show the behaviour" if width == WIDE else "Share of answers"
     bars = bars.encode(x=_percent_axis("low:Q", axis, width), x2="high:Q", color=colour)
@@ -219,7 +219,7 @@ def _lift(values: list[dict[str, Any]], base: float | None, width: int) -> Any:
     label, plot = ("feature" if width == WIDE else "brief"), width - 90
     axis = "Share of training rows with the feature that show the behaviour"
     axis = axis if width == WIDE else "Share of the feature’s rows"
-    rows = alt.Chart(_data(values)).encode(y=alt.Y(f"{label}:N", sort=None, axis=None))
+    rows = alt.Chart(data(values)).encode(y=alt.Y(f"{label}:N", sort=None, axis=None))
     spans = rows.transform_filter("isValid(datum.low)")
     spans = spans.mark_rule(strokeWidth=3, opacity=0.5, color=COLOURS["shortcut"])
     dots = rows.mark_point(filled=True, size=62, opacity=1, color=COLOURS["shortcut"])
@@ -232,7 +232,7 @@ def _lift(values: list[dict[str, Any]], base: float | None, width: int) -> Any:
         lifts.encode(x=alt.value(plot), text="lift:N"),
     ]
     if base is not None:
-        rule = alt.Chart(_data([{"base": base}])).mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=MUTED)
+        rule = alt.Chart(data([{"base": base}])).mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=MUTED)
         layers.insert(0, rule.encode(x=_percent_axis("base:Q", axis, width, grid=False)))
     return alt.layer(*layers).properties(width=plot, height=alt.Step(44))
 
@@ -249,14 +249,14 @@ def _scores(values: list[dict[str, Any]], threshold: float | None, width: int) -
     )  # fmt: skip
     x = alt.X("iteration:Q", title="Iteration", axis=alt.Axis(values=ticks, grid=False, format="d"))
     y = alt.Y("score:Q", title="Judged score", scale=alt.Scale(domain=[0, 100]))
-    base = alt.Chart(_data(values)).encode(x=x, y=y, color=colour)
+    base = alt.Chart(data(values)).encode(x=x, y=y, color=colour)
     shape = alt.Shape("series:N", legend=None, scale=alt.Scale(domain=entries, range=["circle", "square"]))
     layers = [
         base.mark_line(strokeWidth=2),
         base.mark_point(filled=True, size=44, opacity=1).encode(shape=shape),
     ]
     if threshold is not None:
-        rule = alt.Chart(_data([{"threshold": threshold}]))
+        rule = alt.Chart(data([{"threshold": threshold}]))
         layers.append(rule.mark_rule(strokeDash=[4, 3], color=MUTED).encode(y="threshold:Q"))
     return alt.layer(*layers).properties(width=width - 60, height=200)
 
@@ -265,7 +265,7 @@ def _heat(values: list[dict[str, Any]], width: int) -> Any:
     import altair as alt
 
     rows, columns = (list(dict.fromkeys(value[key] for value in values)) for key in ("row", "column"))
-    room, height = _label_room(rows, width), 34
+    room, height = label_room(rows, width), 34
     wide = min(120, (width - room - 30) // len(columns))
     angle = 0 if all(8 * len(name) < wide for name in columns) else -40
     across = alt.Axis(
@@ -275,7 +275,7 @@ def _heat(values: list[dict[str, Any]], width: int) -> Any:
         labelAlign="left", labelPadding=room, minExtent=room, labelLimit=room - 8, grid=False, ticks=False,
         domain=False, labelColor=INK, labelFontSize=12,
     )  # fmt: skip
-    base = alt.Chart(_data(values)).encode(
+    base = alt.Chart(data(values)).encode(
         x=alt.X("column:N", sort=columns, title=None, axis=across),
         y=alt.Y("row:N", sort=rows, title=None, axis=down),
     )
@@ -291,7 +291,7 @@ def _heat(values: list[dict[str, Any]], width: int) -> Any:
         ),
     ]
     fits = [value for value in values if 6.4 * len(value["label"]) <= wide]
-    words = alt.Chart(_data(fits)).encode(x=base.encoding.x, y=base.encoding.y, text="label:N")
+    words = alt.Chart(data(fits)).encode(x=base.encoding.x, y=base.encoding.y, text="label:N")
     layers.append(words.mark_text(fontSize=12 if wide >= 56 else 10, color=INK))
     return alt.layer(*layers).properties(width=wide * len(columns), height=height * len(rows))
 
@@ -308,7 +308,8 @@ def _hatching(width: float, height: float) -> str:
     return "".join(lines)
 
 
-def _data(values: list[dict[str, Any]]) -> Any:
+def data(values: list[dict[str, Any]]) -> Any:
+    """Give values to altair, in the chart itself."""
     import altair as alt
 
     return alt.InlineData(values=values)
@@ -324,15 +325,16 @@ def _percent_axis(field: str, title: str, width: int, grid: bool = True) -> Any:
     return alt.X(field, title=title, scale=alt.Scale(domain=[0, 1]), axis=axis)
 
 
-def _label_room(labels: Iterable[str], width: int) -> int:
+def label_room(labels: Iterable[str], width: int) -> int:
     """Width of the label column: the reader's font may be wider than the renderer's, so there is slack."""
     longest = max((len(label) for label in labels), default=0)
     return min(8 * longest + 12, int(0.42 * width))
 
 
-def _twice(
+def twice(
     draw: Callable[[int], Any], title: str, caption: str, legend: Sequence[tuple[MeasureRole, str]] = ()
 ) -> Chart:
+    """Draw a figure for wide and for narrow pages; ``draw`` maps a width in px to an altair chart."""
     return Chart(
         legend=tuple(legend),
         wide=sanitised(_svg(draw(WIDE)), "wide", f"{title}. {caption}"),

@@ -9,7 +9,7 @@ from typing import Literal
 from undertow.errors import UsageError
 from undertow.report.reading import Fields, fields, read_json, records, text
 
-Kind = Literal["demo", "matrix", "surf", "trace"]
+Kind = Literal["demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def open_run(path: Path) -> Run:
         UsageError: it is no directory, or none of a demo, a matrix, a search or a trace.
     """
     if not path.is_dir():
-        message = f"{path}: no such run directory; give the --out of a demo, matrix, surf or trace run"
+        message = f"{path}: no such run directory; give the --out of a demo, study, surf or trace run"
         raise UsageError(message)
     manifest = fields(read_json(path / "manifest.json")) or fields(read_json(path / "config.json"))
     summary = fields(read_json(path / "summary.json"))
@@ -74,12 +74,16 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
         ("matrix", "cells" in summary),
         ("trace", (path / "attribution.json").is_file()),
         ("surf", (path / "findings.json").is_file()),
+        ("shift", False),
+        ("grid", False),
+        ("context", False),
+        ("robustness", False),
     )
     for kind, is_there in signs:
         if verb == kind or (not verb and is_there):
             return kind
     what = f"a {verb} run" if verb else "no run directory"
-    message = f"{path}: {what}, and a report needs a demo, matrix, surf or trace run; give the --out of one"
+    message = f"{path}: {what}, and a report needs a demo, study, surf or trace run; give the --out of one"
     raise UsageError(message)
 
 

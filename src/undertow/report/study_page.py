@@ -1,0 +1,212 @@
+"""The page of a study: its sentence, its chart, and every cell with n and interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from undertow.records import Interval
+from undertow.report import facts, words
+from undertow.report.charts import short
+from undertow.report.contexts import Cell, Chart, Fact, Page, Table
+from undertow.report.reading import Fields, interval, number, records, strings, text, whole
+from undertow.report.runs import Run
+from undertow.report.study_charts import Effect, Place, Square, dose_chart, effect_chart, grid_chart
+
+_GLOSSARY = (
+    (
+        "Missing",
+        "The cell failed or lost too many answers; it has no number, and nothing is averaged over it.",
+    ),
+    ("Delta", "After less before, paired by question."),
+    *facts.GLOSSARY[:2],
+)
+_MOST = 200
+"""Rows of the table; the others are in ``summary.json``."""
+
+
+def study_page(run: Run) -> Page:
+    """Build the page of a study."""
+    holes = records(run.summary.get("missing"))
+    told = [f"Missing: {_where(hole)}: {text(hole, 'reason')}" for hole in holes[:20]]
+    return Page(
+        title=f"undertow study {run.kind}",
+        kind=f"study {run.kind}",
+        subject=_subject(run),
+        status=run.status,
+        verdict=(text(run.summary, "sentence") or "The study has not ended; no cell is recorded yet.",),
+        warnings=(*facts.warnings(run), *told),
+        facts=(
+            Fact("What was asked", _subject(run), strings(run.summary, "measures")),
+            _size(run),
+            facts.failures(run),
+            facts.cost(run),
+        ),
+        charts=tuple(_CHARTS[run.kind](run)),
+        table=_table(run),
+        cards=(),
+        controls=None,
+        controls_note="",
+        phases=(),
+        provenance=facts.provenance(run),
+        glossary=_GLOSSARY,
+    )
+
+
+def _where(hole: Fields) -> str:
+    return " × ".join(str(v) for k, v in hole.items() if k != "reason" and v not in ("", None))
+
+
+def _subject(run: Run) -> str:
+    models = strings(run.config, "targets") or (text(run.config, "target"),)
+    return words.listed([name_of(model) for model in models if model])
+
+
+def name_of(model: str) -> str:
+    """Name a model by the end of its path or URL."""
+    kind, _, rest = model.partition(":")
+    if kind == "local":
+        return rest.rstrip("/").rpartition("/")[2]
+    return rest.partition("#")[2] or model
+
+
+def _size(run: Run) -> Fact:
+    cells, holes = records(run.summary.get("cells")), records(run.summary.get("missing"))
+    sizes = sorted({n for row in _rows(run) if (n := whole(row, "n"))})
+    told: tuple[str, ...] = ()
+    if sizes:
+        told = (f"n = {sizes[0]:,}" if len(sizes) == 1 else f"n = {sizes[0]:,} to {sizes[-1]:,}",)
+    return Fact("Cells", f"{len(cells)} measured, {len(holes)} missing", told)
+
+
+def _rows(run: Run) -> tuple[Fields, ...]:
+    return records(run.summary.get("shifts")) or records(run.summary.get("cells"))
+
+
+def _table(run: Run) -> Table | None:
+    rows = _rows(run)
+    if not rows:
+        return None
+    keys = [
+        key
+        for key, value in rows[0].items()
+        if isinstance(value, str | int)
+        and key not in ("n", "questions")
+        and any(row.get(key) for row in rows)
+    ]
+    value = "delta" if "transform" in rows[0] else "value"
+    head = " × ".join(keys[1:] or keys)
+    shown = tuple(
+        ("", short(" × ".join(_said(row.get(k)) for k in keys[1:] or keys), 90), _cells(row, value, keys[0]))
+        for row in rows[:_MOST]
+    )
+    note = "Every number with its 95% interval and n."
+    if len(rows) > _MOST:
+        note += f" The first {_MOST} of {len(rows):,} rows; all are in summary.json."
+    return Table("Cells", (head, value, "95% interval", "n", keys[0]), shown, note)
+
+
+def _said(value: object) -> str:
+    return name_of(value) if isinstance(value, str) and value else str(value) if value else "–"
+
+
+def _cells(row: Fields, value: str, first: str) -> tuple[Cell, ...]:
+    found, span, n = number(row, value), interval(row, "interval"), whole(row, "n")
+    return (
+        Cell(None if found is None else f"{found:+.3g}" if value == "delta" else f"{found:.3g}", "missing"),
+        Cell(f"{span.low:.3g} to {span.high:.3g}" if span else None, "not known"),
+        Cell(None if n is None else f"{n:,}", "missing"),
+        Cell(_said(row.get(first))),
+    )
+
+
+def _shift_charts(run: Run) -> tuple[Chart, ...]:
+    charts = []
+    for measure in strings(run.summary, "measures"):
+        effects = [
+            Effect(_shifted(row), found, *_bounds(interval(row, "interval")))
+            for row in records(run.summary.get("shifts"))
+            if text(row, "measure") == measure and (found := number(row, "delta")) is not None
+        ]
+        chart = effect_chart(
+            effects, f"What each transform does: {short(measure)}", f"Change of {short(measure)}",
+            "Transformed less original, paired by question; bars are 95% intervals. Dashed: no effect.",
+        )  # fmt: skip
+        charts += [chart] if chart else []
+    return tuple(charts)
+
+
+def _shifted(row: Fields) -> str:
+    system = ", with a system prompt" if text(row, "system") else ""
+    return f"{name_of(text(row, 'model'))}: {text(row, 'transform')}{system}"
+
+
+def _bounds(span: Interval | None) -> tuple[float | None, float | None]:
+    return (span.low, span.high) if span else (None, None)
+
+
+def _grid_charts(run: Run) -> tuple[Chart, ...]:
+    rates = records(run.summary.get("rates"))
+    if not text(run.summary, "template"):
+        return _bars(run, "rewrite", "Rate of each rewrite")
+    charts = []
+    for model in dict.fromkeys(text(rate, "model") for rate in rates):
+        squares = [
+            Square(row, column, number(rate, "value"))
+            for rate in rates
+            if text(rate, "model") == model
+            and (row := whole(rate, "a")) is not None
+            and (column := whole(rate, "b")) is not None
+        ]
+        chart = grid_chart(
+            squares, f"{name_of(model)}: {text(run.summary, 'template')}", ("a", "b"),
+            "Percent of the answers to each prompt; an empty frame is missing. n a place is in the table.",
+        )  # fmt: skip
+        charts += [chart] if chart else []
+    return tuple(charts)
+
+
+def _bars(run: Run, key: str, title: str) -> tuple[Chart, ...]:
+    cells = records(run.summary.get("cells"))[:40]
+    effects = [
+        Effect(text(cell, key), found, *_bounds(interval(cell, "interval")))
+        for cell in cells
+        if (found := number(cell, "value")) is not None
+    ]
+    chart = effect_chart(effects, title, "Rate", "Bars are 95% intervals; n is in the table.")
+    return (chart,) if chart else ()
+
+
+def _context_charts(run: Run) -> tuple[Chart, ...]:
+    charts = []
+    cells = records(run.summary.get("cells"))
+    for model in dict.fromkeys(text(cell, "model") for cell in cells):
+        mine = [cell for cell in cells if text(cell, "model") == model]
+        plain = [cell for cell in mine if text(cell, "context") == "none"]
+        kinds = dict.fromkeys(text(c, "context") for c in mine if text(c, "context") != "none")
+        places = [
+            Place(kind, whole(cell, "tokens") or 0, found, *_bounds(interval(cell, "interval")))
+            for kind in kinds
+            for cell in (*plain, *mine)
+            if (cell in plain or text(cell, "context") == kind)
+            and (found := number(cell, "value")) is not None
+        ]
+        chart = dose_chart(
+            places, f"{name_of(model)}: rate against context", "Tokens of context in front of the question",
+            "All lines start from the same answers without context. Bars are 95% intervals.",
+        )  # fmt: skip
+        charts += [chart] if chart else []
+    return tuple(charts)
+
+
+def _robustness_charts(run: Run) -> tuple[Chart, ...]:
+    return _bars(run, "prompt", "How often each top prompt keeps the behaviour when it is perturbed")
+
+
+_CHARTS: dict[str, Callable[[Run], Sequence[Chart]]] = {
+    "shift": _shift_charts,
+    "grid": _grid_charts,
+    "context": _context_charts,
+    "robustness": _robustness_charts,
+}
+STUDIES = tuple(_CHARTS)
+"""The verbs this page shows."""
