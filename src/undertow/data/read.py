@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,11 @@ MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])
 """How conversations are kept, whatever they were written as."""
 
 UNREADABLE = "unreadable row"
+Columns = Callable[[list[dict[str, Any]], list[int], Path], dict[str, pa.Array]]
+"""Turns JSON objects, their line numbers and the file into columns of equal length."""
 _BLOCK = 20_000
+_NUMBER = "#"
+"""Column of nothing that gives a block without known columns its length."""
 _JSON_ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 
 
@@ -39,8 +43,13 @@ class RawTable:
     """Reason → lines left out."""
 
 
-def read_any(path: Path, *, skip_bad: bool) -> RawTable:
+def read_any(path: Path, *, skip_bad: bool, columns: Columns | None = None) -> RawTable:
     """Read a file or folder of rows.
+
+    Args:
+        path: File or folder.
+        skip_bad: Count unreadable lines and go on.
+        columns: What JSON objects become; default: the columns of training examples.
 
     Raises:
         UsageError: Missing, empty, unreadable, or of a kind that is not accepted.
@@ -48,20 +57,20 @@ def read_any(path: Path, *, skip_bad: bool) -> RawTable:
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if path.is_dir():
-        return _read_folder(path, skip_bad=skip_bad)
+        return _read_folder(path, skip_bad, columns or _columns)
     if not path.stat().st_size:
         raise UsageError(f"{path}: the file is empty")
-    return _read_file(path, skip_bad=skip_bad)
+    return _read_file(path, skip_bad, columns or _columns)
 
 
-def _read_file(path: Path, *, skip_bad: bool) -> RawTable:
+def _read_file(path: Path, skip_bad: bool, columns: Columns) -> RawTable:
     name = path.name.lower()
     if name.endswith(".parquet"):
         return RawTable(_read_parquet(path), path)
     if name.endswith(".arrow"):
         return RawTable(_read_arrow(path), path)
     if name.endswith(_JSON_ENDINGS):
-        return _read_json(path, skip_bad=skip_bad)
+        return _read_json(path, skip_bad, columns)
     raise UsageError(f"{path}: not a kind of data file that can be read; give {ACCEPTED}")
 
 
@@ -90,7 +99,7 @@ def _read_arrow(path: Path) -> pa.Table:
         raise UsageError(f"{path}: not a readable Arrow file ({_one_line(error)})") from error
 
 
-def _read_folder(path: Path, *, skip_bad: bool) -> RawTable:
+def _read_folder(path: Path, skip_bad: bool, columns: Columns) -> RawTable:
     folder = _split_folder(path)
     for pattern in ("*.arrow", "*.parquet", "*.jsonl", "*.jsonl.gz"):
         files = sorted(file for file in folder.rglob(pattern) if not file.name.startswith(("cache-", ".")))
@@ -98,7 +107,7 @@ def _read_folder(path: Path, *, skip_bad: bool) -> RawTable:
             break
     else:
         raise UsageError(f"{path}: no data files in the folder; give {ACCEPTED}")
-    parts = [_read_file(file, skip_bad=skip_bad) for file in files]
+    parts = [_read_file(file, skip_bad, columns) for file in files]
     if len(parts) == 1:
         return RawTable(parts[0].table, files[0], parts[0].lines, parts[0].skipped)
     skipped: dict[str, int] = {}
@@ -143,7 +152,7 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield from plain
 
 
-def _read_json(path: Path, *, skip_bad: bool) -> RawTable:
+def _read_json(path: Path, skip_bad: bool, columns: Columns) -> RawTable:
     """Read one JSON object a line; blank lines are nothing."""
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
@@ -161,22 +170,19 @@ def _read_json(path: Path, *, skip_bad: bool) -> RawTable:
         rows.append(row)
         numbers.append(number)
         if len(rows) == _BLOCK:
-            blocks.append(_columns(rows, numbers, path))
+            blocks.append(columns(rows, numbers[-len(rows) :], path))
             rows = []
     if rows:
-        blocks.append(_columns(rows, numbers[len(numbers) - len(rows) :], path))
+        blocks.append(columns(rows, numbers[-len(rows) :], path))
     if not blocks:
         raise UsageError(f"{path}: no rows in the file")
-    known = [name for name in _KNOWN if any(name in block for block in blocks)]
-    if not known:
+    table = pa.concat_tables([pa.table(block) for block in blocks], promote_options="default")
+    if table.column_names == [_NUMBER]:
         found = ", ".join(_seen(path))
         raise UsageError(f"{path}: needs columns prompt and response, or messages; found {found}")
-    tables = [
-        pa.table({name: block.get(name, pa.nulls(len(block["#"]), _KNOWN[name])) for name in known})
-        for block in blocks
-    ]
     skipped = {UNREADABLE: bad} if bad else {}
-    return RawTable(pa.concat_tables(tables), path, np.array(numbers, np.int64), skipped)
+    plain = table.drop_columns([name for name in table.column_names if name == _NUMBER])
+    return RawTable(plain, path, np.array(numbers, np.int64), skipped)
 
 
 _KNOWN = {
@@ -210,7 +216,7 @@ def _seen(path: Path) -> list[str]:
 
 
 def _columns(rows: list[dict[str, Any]], numbers: list[int], path: Path) -> dict[str, pa.Array]:
-    out: dict[str, pa.Array] = {"#": pa.nulls(len(rows))}
+    out: dict[str, pa.Array] = {_NUMBER: pa.nulls(len(rows))}
     for name, kind in _KNOWN.items():
         if not any(name in row for row in rows):
             continue
