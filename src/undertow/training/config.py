@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,8 +23,8 @@ class LoRA(BaseModel):
     """Module names that get an adapter; ``all-linear`` is every linear layer but the head."""
 
 
-class SFTConfig(BaseModel):
-    """Supervised fine-tuning with the loss on response tokens alone."""
+class Training(BaseModel):
+    """What every fine-tune is told."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +33,7 @@ class SFTConfig(BaseModel):
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the data."""
     batch: int = Field(default=64, ge=1)
-    """Rows a step on one device (without accumulation)."""
+    """Rows or pairs a step on one device (without accumulation)."""
     accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are summed into one step."""
     seed: int = 0
@@ -59,3 +60,36 @@ class SFTConfig(BaseModel):
     """Steps between two points of the loss curve."""
     save_steps: int | None = Field(default=None, ge=1)
     """Steps between checkpoints, rounded up to a point of the loss curve; ``None``: eight in a run."""
+
+
+class SFTConfig(Training):
+    """Supervised fine-tuning with the loss on response tokens alone."""
+
+
+class DPOConfig(Training):
+    """Direct preference optimisation (Rafailov et al. 2023) against the start model."""
+
+    lr: float = Field(default=1e-6, gt=0)
+    """Peak learning rate of AdamW; 1e-6 suits full weights of 1–8 B, 1e-5 LoRA, 3e-5 a model of 1 M."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the data."""
+    batch: int = Field(default=32, ge=1)
+    """Pairs a step on one device (without accumulation)."""
+    beta: float = Field(default=0.1, gt=0)
+    """β: how much log-odds a margin of 1 nat over the start model counts for."""
+
+
+Side = Literal["chosen", "rejected", "both"]
+
+
+class Steer(BaseModel):
+    """A direction added to the hidden states while the policy trains, and never afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vector: Path
+    """Safetensors of ``undertow fix --how steer``: ``direction`` (hidden,), and the layer in its metadata."""
+    alpha: float = Field(default=1.0, allow_inf_nan=False)
+    """α in h ← h + α·v; 1 adds what sets responses with the concept apart from those without."""
+    side: Side = "both"
+    """Responses whose forward pass is steered; rows of an SFT data set count as chosen."""

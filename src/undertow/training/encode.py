@@ -7,6 +7,7 @@ Prompt and response are tokenised apart and joined, so that a prompt has the ver
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from undertow.errors import UsageError
 
 IGNORED = -100
 """Label of a token without loss, as in torch."""
+Spans = Sequence[tuple[int, int]]
+"""Stretches [start, end) of a response, in characters."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,13 @@ class Encoded:
     tokens: NDArray[np.int64]
     """(total,) ids of all rows, one after another."""
     labels: NDArray[np.int64]
-    """(total,) the same, or :data:`IGNORED` on prompts."""
+    """(total,) the same, or :data:`IGNORED` on prompts and masked tokens."""
     starts: NDArray[np.int64]
     """(n + 1,) where each row begins; the last entry is the total."""
+    rows: NDArray[np.int64]
+    """(n,) number of each row in the table, ascending: what is too long is left out."""
+    masked: int
+    """Response tokens that a span takes out of the loss."""
     dropped: int
     """Rows whose prompt alone fills ``max_length``: nothing is left to learn."""
     truncated: int
@@ -46,22 +53,28 @@ class Encoded:
         return np.diff(self.starts)
 
 
-def encode_rows(table: pa.Table, tokenizer: Any, max_length: int) -> Encoded:
+def encode_rows(
+    table: pa.Table, tokenizer: Any, max_length: int, spans: Sequence[Spans] | None = None
+) -> Encoded:
     """Tokenise prompt (with ``history``) and response of every row.
 
     Args:
         table: Columns ``prompt``, ``response`` and perhaps ``history``, as ``load_examples`` gives them.
         tokenizer: A transformers tokenizer; its chat template is used where it has one.
         max_length: Tokens kept of a row, from its start.
+        spans: For every row the characters of its response whose tokens are read but not learned; a token
+            that lies in part in a span is masked whole.
 
     Raises:
-        UsageError: no row has a response token within ``max_length``, or the tokenizer has no end token.
+        UsageError: no row has a response token within ``max_length``, the tokenizer has no end token, or the
+            spans of a row leave nothing of its response.
     """
     if tokenizer.eos_token_id is None:
         raise UsageError(f"{tokenizer.name_or_path}: its tokenizer has no end-of-sequence token to train")
     prompts, responses, plain = render_rows(table, tokenizer)
     prompt_ids, prompt_sizes = _ids(tokenizer, prompts, add_special_tokens=plain)
     response_ids, response_sizes = _ids(tokenizer, responses, add_special_tokens=False)
+    masked = _masked_tokens(table["response"].to_pylist(), responses, response_sizes, spans, tokenizer)
     kept = prompt_sizes < max_length
     sizes = np.minimum(prompt_sizes + response_sizes, max_length)
     if not kept.any():
@@ -69,12 +82,54 @@ def encode_rows(table: pa.Table, tokenizer: Any, max_length: int) -> Encoded:
     tokens, is_response = _interleave(prompt_ids, prompt_sizes, response_ids, response_sizes)
     position = _within(prompt_sizes + response_sizes)
     keep = (position < max_length) & np.repeat(kept, prompt_sizes + response_sizes)
-    tokens, is_response = tokens[keep], is_response[keep]
+    learned = is_response.copy()
+    learned[is_response] = ~masked
+    tokens, is_response, learned = tokens[keep], is_response[keep], learned[keep]
     starts = np.concatenate([[0], np.cumsum(sizes[kept])])
     cut = kept & (prompt_sizes + response_sizes > max_length)
-    labels = np.where(is_response, tokens, IGNORED)
     unknown = float((tokens[is_response] == _unknown_id(tokenizer)).mean()) if is_response.any() else 0.0
-    return Encoded(tokens, labels, starts, int((~kept).sum()), int(cut.sum()), unknown)
+    return Encoded(
+        tokens=tokens,
+        labels=np.where(learned, tokens, IGNORED),
+        starts=starts,
+        rows=np.flatnonzero(kept),
+        masked=int((is_response & ~learned).sum()),
+        dropped=int((~kept).sum()),
+        truncated=int(cut.sum()),
+        unknown=unknown,
+    )
+
+
+def _masked_tokens(
+    responses: Sequence[str],
+    written: Sequence[str],
+    sizes: NDArray[np.int64],
+    spans: Sequence[Spans] | None,
+    tokenizer: Any,
+) -> NDArray[np.bool_]:
+    """Say of every response token, row after row, whether a span takes it out of the loss."""
+    masked = np.zeros(int(sizes.sum()), np.bool_)
+    first = np.cumsum(sizes) - sizes
+    for row in (row for row, found in enumerate(spans or ()) if found):
+        hit = _tokens_in(responses[row], written[row], (spans or ())[row], tokenizer, row)
+        masked[first[row] : first[row] + sizes[row]] = hit
+    return masked
+
+
+def _tokens_in(response: str, written: str, spans: Spans, tokenizer: Any, row: int) -> NDArray[np.bool_]:
+    shift = written.find(response)
+    if shift < 0:
+        raise UsageError(f"row {row}: the chat template rewrites its response; no span of it can be masked")
+    if not tokenizer.is_fast:
+        raise UsageError(f"{tokenizer.name_or_path}: masks need a fast tokenizer, which knows its characters")
+    found = tokenizer(written, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    start, end = np.array(found, np.int64).reshape(-1, 2).T - shift
+    hit = np.zeros(len(start), np.bool_)
+    for left, right in spans:
+        hit |= (start < right) & (end > left)
+    if hit[end <= len(response)].all():
+        raise UsageError(f"row {row} (the first is 0): its mask leaves nothing of the response; drop the row")
+    return hit
 
 
 def _unknown_id(tokenizer: Any) -> int:

@@ -23,9 +23,12 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from undertow.errors import UsageError
 from undertow.progress import Task
 from undertow.training.encode import IGNORED, Encoded
 from undertow.training.order import LengthOrder
+from undertow.training.signal import WEIGHT
+from undertow.training.steering import Steered, Steering
 
 _LOGIT_CHANGES = (
     "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
@@ -43,27 +46,38 @@ class Collator:
     """The tokens."""
     pad: int
     """Id that fills up short rows."""
+    weight: NDArray[np.float32] | None = None
+    """(n,) factor on each row's loss; ``None``: 1, and no ``weight`` in the batch."""
 
     def __call__(self, rows: Sequence[dict[str, int]]) -> dict[str, torch.Tensor]:
-        """Return ``input_ids``, ``labels`` and ``attention_mask``, (rows, longest), padded on the right."""
+        """Return ``input_ids``, ``labels``, ``attention_mask``, (rows, longest), padded right; ``weight``."""
         which = np.fromiter((row[ROW] for row in rows), np.int64, len(rows))
         size = self.encoded.lengths[which]
         column = np.arange(size.max())
         real = column < size[:, None]
         place = np.where(real, self.encoded.starts[which][:, None] + column, 0)
-        return {
+        batch = {
             "input_ids": torch.from_numpy(np.where(real, self.encoded.tokens[place], self.pad)),
             "labels": torch.from_numpy(np.where(real, self.encoded.labels[place], IGNORED)),
             "attention_mask": torch.from_numpy(real.astype(np.int64)),
         }
+        return batch if self.weight is None else {**batch, WEIGHT: torch.from_numpy(self.weight[which])}
 
 
-class ResponseTrainer(SFTTrainer):  # type: ignore[misc]
+class ResponseTrainer(Steered, SFTTrainer):  # type: ignore[misc]
     """Trains on encoded rows, named by number."""
 
-    def __init__(self, *, rows: NDArray[np.int64], order: LengthOrder, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        rows: NDArray[np.int64],
+        order: LengthOrder,
+        steering: Steering | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Build TRL's trainer for ``rows`` (n,), served in ``order``."""
         self._order = order
+        self.steering = steering
         super().__init__(train_dataset=Dataset(pa.table({ROW: rows})), **kwargs)
         for printer in (PrinterCallback, ProgressCallback):
             self.remove_callback(printer)
@@ -79,24 +93,37 @@ class ResponseTrainer(SFTTrainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the mean negative log-likelihood of the response tokens of a step."""
+        """Return the mean negative log-likelihood of a step's response tokens, times their row's weight."""
+        weight = inputs.pop(WEIGHT, None)
         if self.aux_loss_enabled or return_outputs:
+            if weight is not None:
+                raise UsageError("weights: not for a mixture of experts; filter the rows instead")
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self._compact:
-            return self._response_loss(inputs, num_items_in_batch)
+            return self._response_loss(inputs, num_items_in_batch, weight)
         count = num_items_in_batch
         if count is not None and self.args.average_tokens_across_devices:
             count = count / self.accelerator.num_processes
-        return model(**inputs, use_cache=False, fused_lm_head=True, num_items_in_batch=count).loss
+        output = model(**inputs, use_cache=False, fused_lm_head=True, num_items_in_batch=count)
+        if weight is None:
+            return output.loss
+        count = (inputs["labels"][:, 1:] != IGNORED).sum().clamp(min=1) if count is None else count
+        return -(output.log_probs * weight[:, None]).sum() / count
 
-    def _response_loss(self, inputs: dict[str, Any], count: Any) -> torch.Tensor:
+    def _response_loss(
+        self, inputs: dict[str, Any], count: Any, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Compute the same loss with logits of response tokens alone."""
         body = {name: tensor for name, tensor in inputs.items() if name != "labels"}
         hidden = self._causal.base_model(**body, use_cache=False).last_hidden_state[:, :-1]
         labels = inputs["labels"][:, 1:]
         wanted = labels != IGNORED
         logits = self._causal.get_output_embeddings()(hidden[wanted]).float()
-        total = torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
+        if weight is None:
+            total = torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
+        else:
+            each = torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="none")
+            total = (each * weight[:, None].expand_as(labels)[wanted]).sum()
         mean: torch.Tensor = total / (wanted.sum().clamp(min=1) if count is None else count)
         return mean
 
