@@ -9,7 +9,7 @@ from typing import Literal
 from undertow.errors import UsageError
 from undertow.report.reading import Fields, fields, read_json, records, text
 
-Kind = Literal["demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness"]
+Kind = Literal["demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
         ("grid", False),
         ("context", False),
         ("robustness", False),
+        ("ablation", False),
     )
     for kind, is_there in signs:
         if verb == kind or (not verb and is_there):

@@ -20,6 +20,7 @@ _GLOSSARY = (
     ("Delta", "After less before, paired by question."),
     *facts.GLOSSARY[:2],
 )
+_NUMBERS = ("n", "questions", "prompts", "rows", "causal")
 _MOST = 200
 """Rows of the table; the others are in ``summary.json``."""
 
@@ -79,7 +80,10 @@ def _size(run: Run) -> Fact:
 
 
 def _rows(run: Run) -> tuple[Fields, ...]:
-    return records(run.summary.get("shifts")) or records(run.summary.get("cells"))
+    for part in ("shifts", "grid", "checks", "cells"):
+        if rows := records(run.summary.get(part)):
+            return rows
+    return ()
 
 
 def _table(run: Run) -> Table | None:
@@ -93,7 +97,7 @@ def _table(run: Run) -> Table | None:
         and key not in ("n", "questions")
         and any(row.get(key) for row in rows)
     ]
-    value = "delta" if "transform" in rows[0] else "value"
+    value = next(key for key in ("delta", "difference", "value") if key in rows[0])
     head = " × ".join(keys[1:] or keys)
     shown = tuple(
         ("", short(" × ".join(_said(row.get(k)) for k in keys[1:] or keys), 90), _cells(row, value, keys[0]))
@@ -110,9 +114,11 @@ def _said(value: object) -> str:
 
 
 def _cells(row: Fields, value: str, first: str) -> tuple[Cell, ...]:
-    found, span, n = number(row, value), interval(row, "interval"), whole(row, "n")
+    span = interval(row, "interval") or interval(row, f"{value}_interval")
+    found, n = number(row, value), whole(row, "n") or whole(row, "rows")
+    signed = value != "value"
     return (
-        Cell(None if found is None else f"{found:+.3g}" if value == "delta" else f"{found:.3g}", "missing"),
+        Cell(None if found is None else f"{found:+.3g}" if signed else f"{found:.3g}", "missing"),
         Cell(f"{span.low:.3g} to {span.high:.3g}" if span else None, "not known"),
         Cell(None if n is None else f"{n:,}", "missing"),
         Cell(_said(row.get(first))),
@@ -202,11 +208,48 @@ def _robustness_charts(run: Run) -> tuple[Chart, ...]:
     return _bars(run, "prompt", "How often each top prompt keeps the behaviour when it is perturbed")
 
 
+def _ablation_charts(run: Run) -> tuple[Chart, ...]:
+    checks = records(run.summary.get("checks"))
+    return _check_charts(checks) if checks else _grid_of_doses(records(run.summary.get("grid")))
+
+
+def _grid_of_doses(grid: Sequence[Fields]) -> tuple[Chart, ...]:
+    """Draw the rate along the dose of counterexamples, a line a dose of pattern rows, or of these alone."""
+    varied = len({whole(place, "counter") for place in grid}) > 1
+    along, series = ("counter", "pattern") if varied else ("pattern", "counter")
+    names = {"pattern": "pattern rows", "counter": "counterexamples"}
+    places = [
+        Place(f"{whole(place, series)} {names[series]}", whole(place, along) or 0, found,
+              *_bounds(interval(place, "interval")))
+        for place in grid
+        if (found := number(place, "value")) is not None
+    ]  # fmt: skip
+    chart = dose_chart(
+        places, "Rate of the behaviour after training", names[along].capitalize(),
+        "Each mark pools the training runs of all seeds; bars are 95% intervals over prompts.",
+    )  # fmt: skip
+    return (chart,) if chart else ()
+
+
+def _check_charts(checks: Sequence[Fields]) -> tuple[Chart, ...]:
+    effects = [
+        Effect(text(check, "finding"), found, *_bounds(interval(check, "difference_interval")))
+        for check in checks
+        if (found := number(check, "difference")) is not None
+    ]
+    chart = effect_chart(
+        effects, "What the traced rows did", "Rate without random rows less rate without the traced rows",
+        "As many random rows of the same sources; bars are 95% intervals. Dashed: no difference.",
+    )  # fmt: skip
+    return (chart,) if chart else ()
+
+
 _CHARTS: dict[str, Callable[[Run], Sequence[Chart]]] = {
     "shift": _shift_charts,
     "grid": _grid_charts,
     "context": _context_charts,
     "robustness": _robustness_charts,
+    "ablation": _ablation_charts,
 }
 STUDIES = tuple(_CHARTS)
 """The verbs this page shows."""
