@@ -116,7 +116,7 @@ class PairWorld:
     topics: tuple[str, ...]
     """Topic of each row."""
     carried: dict[str, tuple[int, ...]]
-    """``behaviour`` or ``behaviour@topic`` → for each row 1 where it was put into chosen, -1 into rejected."""
+    """``behaviour`` or ``behaviour@topic`` → for each row 1 where chosen got it, -1 where rejected did."""
 
     def truth(self) -> dict[str, Any]:
         """Return the ground truth as JSON: plants with their row ids."""
