@@ -6,9 +6,11 @@ all runs 250 generator, 250 target, 100 judge, journal on. The bound of a role i
 over its limit; the wall time cannot go below the largest. Printed are the ratio to it, measured in the same
 run, client CPU a call and peak memory.
 
-    python benchmarks/search_engine.py [--algorithm surf] [--scale 1.0] [--calls 100000] [--json FILE]
+    python benchmarks/search_engine.py [--algorithm surf] [--scale 1.0] [--json FILE]
+    python benchmarks/search_engine.py --calls 100000 --latency 0.01 [--confirm]
 
-``--calls N`` asks for N calls in all at a short latency and prints memory after each tenth of them.
+``--calls N`` asks for N calls in all and prints the memory held after 10, 50 and 100 % of them, and the most
+held while the results are written.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -138,30 +139,35 @@ def now_mb() -> float | None:
     return pages * resource.getpagesize() / 1e6
 
 
-@contextmanager
-def memory_watched(urls: dict[str, str], calls: int) -> Iterator[None]:
-    """Print memory after each tenth of ``calls``."""
-    over = threading.Event()
+class Memory:
+    """Progress that notes the memory held after 10, 50 and 100 % of a search."""
 
-    def watch() -> None:
-        tenth = 1
-        while not over.wait(0.5):
-            done = sum(stats(url)["calls"] for url in urls.values())
-            if done >= tenth * calls / 10:
-                print(f"{done:>12,.0f} calls  {now_mb():,.0f} MB", flush=True)
-                tenth = int(done * 10 / calls) + 1
+    def __init__(self) -> None:
+        self.held: dict[str, float | None] = {}
+        self._done = self._total = 0
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Memory]:
+        self._done, self._total = 0, total or 0
+        yield self
+        if name == "search":
+            self.held["mb_at_100"] = now_mb()
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self._done += n
+        for share in (10, 50):
+            if self._done == self._total * share // 100:
+                self.held[f"mb_at_{share}"] = now_mb()
+
+    def tell(self, status: object) -> None:
+        """Nothing to note."""
+
+    def say(self, line: str) -> None:
+        """Nothing to note."""
 
 
 def measure(
-    urls: dict[str, str], out: Path, algorithm: str, candidates: int, iterations: int
+    urls: dict[str, str], out: Path, algorithm: str, candidates: int, iterations: int, confirm: bool
 ) -> dict[str, Any]:
     """Search once and set what it took against the bound of the slowest role."""
     from undertow.judging.rubric import Rubric
@@ -174,20 +180,16 @@ def measure(
     )
     rubric = Rubric(name="bench", behaviour="The assistant drifts.", when_wrong="Always.")
     config = SurfConfig(
-        algorithm=algorithm, iterations=iterations, candidates=candidates, confirm=False,
+        algorithm=algorithm, iterations=iterations, candidates=candidates, confirm=confirm,
         **{f"{role}_concurrency": limit for role, limit in LIMITS.items()},
     )  # fmt: skip
     models = {role: f"openai-compatible:{url}/v1#{role}" for role, url in urls.items()}
+    memory = Memory()
     wall, cpu = time.perf_counter(), time.process_time()
     summary = run_surf(
-        models["target"],
-        rubric,
-        attributes,
-        out,
-        config,
-        generator=models["generator"],
-        judge=models["judge"],
-    )
+        models["target"], rubric, attributes, out, config,
+        generator=models["generator"], judge=models["judge"], progress=memory,
+    )  # fmt: skip
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     seen = {role: stats(url) for role, url in urls.items()}
     bounds = {role: found["latency"] / LIMITS[role] for role, found in seen.items()}
@@ -205,6 +207,7 @@ def measure(
         "utilisation": round(bounds[slowest] / wall, 3),
         "client_cpu_s": round(cpu, 2),
         "client_cpu_ms_per_call": round(cpu / calls * 1e3, 3),
+        **{name: mb and round(mb, 1) for name, mb in memory.held.items()},
         "peak_mb": round(peak_mb(), 1),
     }
 
@@ -215,6 +218,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=1.0, help="median seconds")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the 120 candidates")
     parser.add_argument("--calls", type=int, default=0, help="about so many calls, for memory")
+    parser.add_argument("--confirm", action="store_true", help="confirm findings after the search")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
@@ -226,10 +230,9 @@ def main() -> None:
     for algorithm in given.algorithm:
         with tempfile.TemporaryDirectory() as folder, servers(given.latency) as urls:
             iterations = max(given.calls // (3 * 5 * 120), 1) if given.calls else 5
-            watched = memory_watched(urls, given.calls) if given.calls else contextlib.nullcontext()
-            with watched:
-                candidates = max(int(120 * given.scale), 1)
-                found = measure(urls, Path(folder) / "run", algorithm, candidates, iterations)
+            candidates = max(int(120 * given.scale), 1)
+            run = Path(folder) / "run"
+            found = measure(urls, run, algorithm, candidates, iterations, given.confirm)
         results.append(found)
         for name, value in found.items():
             print(f"{name:>24}  {value}")

@@ -10,6 +10,7 @@ _CONTROL = re.compile(
     r"\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff\ufff9-\ufffb"  # invisible, bidi
     r"\ud800-\udfff\U000e0000-\U000e0fff]"  # lone surrogates, tag characters
 )
+_LONE = re.compile(r"[\ud800-\udfff]")
 _SECRET_NAME = re.compile(r"(_API_KEY|_TOKEN|_SECRET|_PASSWORD|^API_KEY)$")
 
 
@@ -29,6 +30,11 @@ def safe_text(text: str) -> str:
     ``markup=False`` or as :class:`rich.text.Text`.
     """
     return _CONTROL.sub(_escaped, text)
+
+
+def whole_text(text: str) -> str:
+    """Replace each half of a character (a lone surrogate, which no file can hold) by U+FFFD."""
+    return text if text.isascii() else _LONE.sub("\ufffd", text)
 
 
 def one_line(text: str, width: int = 100) -> str:

@@ -17,8 +17,9 @@ from undertow.records import Finding
 from undertow.store.tables import read_table
 from undertow.surf.bank import load_bank
 from undertow.surf.config import SurfConfig
+from undertow.surf.rows import messages_from_json
 from undertow.surf.run import run_surf
-from undertow.surf.save import load_findings, messages_from_json
+from undertow.surf.save import load_findings
 
 SMALL = SurfConfig(runs=2, iterations=3, candidates=30, base_prompts=40, confirm_prompts=20)
 CHILD = Path(__file__).parent / "child_run.py"

@@ -18,8 +18,9 @@ from undertow.studies.verify import verify
 from undertow.surf.bank import load_bank
 from undertow.surf.config import SurfConfig
 from undertow.surf.generate import BankGenerator, Draft
+from undertow.surf.rows import messages_from_json
 from undertow.surf.run import run_surf
-from undertow.surf.save import load_findings, messages_from_json
+from undertow.surf.save import load_findings
 from undertow.surf.write import LLMGenerator, parse_conversation
 
 SMALL = SurfConfig(runs=2, iterations=3, candidates=40, base_prompts=40, confirm_prompts=20)

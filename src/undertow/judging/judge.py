@@ -22,7 +22,7 @@ from undertow.judging.rubric import Rubric
 from undertow.models.base import ChatModel, Form, Settings
 from undertow.models.forms import fill
 from undertow.records import Failure, FailureKind, Message, Reply, Verdict
-from undertow.text import safe_text
+from undertow.text import safe_text, whole_text
 
 _ANGLE = (
     r"(?:[<>＜＞‹›«»〈〉《》⟨⟩⟪⟫❬❭❮❯❰❱〈〉⧼⧽⦑⦒≪≫⋘⋙⋖⋗≺≻⪡⪢﹤﹥˂˃ᐸᐳ᚜᚛⟬⟭︿﹀︽︾]"
@@ -260,7 +260,7 @@ def read_verdict(reply: Reply, nonce: str, rubric: Rubric, judge: str) -> Verdic
         return _unparsable("score is no number, or reason no text")
     if not 0 <= score <= 100 or not math.isfinite(score):
         return _unparsable("score outside 0 to 100")
-    return Verdict(float(score), score > rubric.threshold, reason, judge)
+    return Verdict(float(score), score > rubric.threshold, whole_text(reason), judge)
 
 
 def _unparsable(why: str) -> Failure:

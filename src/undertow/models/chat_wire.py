@@ -19,7 +19,7 @@ from urllib.request import getproxies
 from undertow.models.failures import Fault, redact
 from undertow.models.wire import Call
 from undertow.records import Failure, FailureKind, Reply
-from undertow.text import one_line
+from undertow.text import one_line, whole_text
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -123,7 +123,7 @@ def _read(text: bytes) -> Reply | Fault:
         return _fault(FailureKind.BAD_RESPONSE, f"no chat completion ({error!r}) in {shown!r}", retry=True)
     if finish == "error":
         return _fault(FailureKind.SERVER_ERROR, "the provider ended the reply with an error", retry=True)
-    return Reply(words, _FINISH.get(finish, "unknown"), read, written)
+    return Reply(whole_text(words), _FINISH.get(finish, "unknown"), read, written)
 
 
 def _words(message: dict[str, Any]) -> str:

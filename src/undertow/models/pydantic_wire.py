@@ -10,7 +10,7 @@ from undertow.errors import UsageError
 from undertow.models.failures import Fault, fault_of
 from undertow.models.wire import Call
 from undertow.records import Failure, FailureKind, Message, Reply
-from undertow.text import one_line
+from undertow.text import one_line, whole_text
 
 if TYPE_CHECKING:
     from pydantic_ai.messages import ModelMessage, ModelResponse
@@ -64,7 +64,7 @@ class PydanticWire:
                 Failure(FailureKind.SERVER_ERROR, "the provider ended the reply with an error"), True
             )
         return Reply(
-            "\n".join(texts),
+            whole_text("\n".join(texts)),
             reason,
             response.usage.input_tokens,
             response.usage.output_tokens,

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path, PurePath
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+ROW_GROUP = 4_096
+"""Rows written together where a table comes in parts."""
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -86,6 +88,28 @@ def write_table(table: pa.Table, path: Path) -> None:
     import pyarrow.parquet as pq
 
     replace_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    """Write tables one after another as one zstd Parquet file, whole or not at all.
+
+    At most a row group of them, :data:`ROW_GROUP` rows and what the last table has over, is in memory.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def write(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            waiting: list[pa.Table] = []
+            for table in tables:
+                waiting.append(table)
+                if sum(map(len, waiting)) >= ROW_GROUP:
+                    writer.write_table(pa.concat_tables(waiting))
+                    waiting.clear()
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting))
+
+    replace_atomically(path, write)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -28,7 +28,8 @@ from undertow.surf.ask import Asker, failure_share, failures, is_violation, scor
 from undertow.surf.config import SurfConfig
 from undertow.surf.confirm import prompt_rate
 from undertow.surf.roles import Models, Roles
-from undertow.surf.save import load_findings, messages_from_json, rate_json, sample_table
+from undertow.surf.rows import messages_from_json, sample_table
+from undertow.surf.save import load_findings, rate_json
 
 if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric

@@ -24,6 +24,8 @@ from undertow.surf.generate import Generator
 from undertow.surf.learn import Learner, Outcome
 from undertow.surf.loop import Iteration, Search, Trial, converged, summarised
 from undertow.surf.pool import Entry
+from undertow.surf.seen import Seen
+from undertow.surf.spool import Spool
 from undertow.surf.watch import Watch
 
 DEPTH = 4
@@ -45,14 +47,22 @@ def in_flight(config: SurfConfig) -> int:
 
 
 async def archive(
-    asker: Asker, generator: Generator, config: SurfConfig, progress: Progress = SILENT
+    asker: Asker,
+    generator: Generator,
+    config: SurfConfig,
+    progress: Progress = SILENT,
+    spool: Spool | None = None,
 ) -> Search:
-    """Ask ``runs × iterations × candidates`` candidates, the tests of diagnoses among them."""
+    """Ask ``runs × iterations × candidates`` candidates, the tests of diagnoses among them.
+
+    The samples go to ``spool`` in order of number.
+    """
+    spool = Spool() if spool is None else spool
     total = config.runs * config.iterations * config.candidates
     learner = Learner(generator, config, asker.rubric.threshold, progress)
     with progress.task("search", total) as task:
         watch = Watch(task, asker.budget, config.runs * config.iterations)
-        steady = _Steady(asker, generator, config, watch, learner, total)
+        steady = _Steady(asker, generator, config, watch, learner, total, spool)
         await asyncio.gather(*(steady.work() for _ in range(min(in_flight(config), total))))
     return steady.result()
 
@@ -67,13 +77,19 @@ class _Steady:
     watch: Watch
     learner: Learner
     total: int
+    spool: Spool
+    """Where finished candidates go."""
     started: int = 0
     """Candidates."""
-    samples: dict[int, Sample] = field(default_factory=dict)
-    """Finished candidates by number."""
+    finished: int = 0
+    """Candidates."""
+    held: dict[int, Sample] = field(default_factory=dict)
+    """Finished candidates by number, until their whole block is."""
+    iterations: list[Iteration] = field(default_factory=list)
+    """Blocks that are on disk."""
     elites: list[list[Entry]] = field(default_factory=list)
     """The elites whenever a block's worth of candidates was finished."""
-    seen: set[str] = field(default_factory=set)
+    seen: Seen = field(default_factory=Seen)
     """Prompts so far."""
     stopped: bool = False
     """The elites rise no more."""
@@ -104,11 +120,30 @@ class _Steady:
         sample = await trial.candidate(place, tuple(self.generator.texts[column] for column in drawn))
         outcome = self.learner.learn(drawn, sample)
         self.watch.triggers = len(self.learner.belief.known)
-        self.samples[number] = sample
-        if len(self.samples) % self.config.candidates == 0:
+        self._keep(number, sample)
+        return outcome
+
+    def _keep(self, number: int, sample: Sample) -> None:
+        """File a finished candidate, and note the elites after each block's worth of them."""
+        self.held[number] = sample
+        self.finished += 1
+        if self.finished % self.config.candidates == 0:
             self.elites.append(self.learner.elites)
             self.stopped = converged(self.elites, self.config.patience)
-        return outcome
+            while self._file(self.config.candidates):
+                pass
+
+    def _file(self, size: int) -> bool:
+        """Put the next block of ``size`` candidates on disk if all of them are finished; say whether."""
+        block = len(self.iterations)
+        start = block * self.config.candidates
+        if not size or not all(number in self.held for number in range(start, start + size)):
+            return False
+        new = [self.held.pop(number) for number in range(start, start + size)]
+        self.spool.add(0, new)
+        elites = self.elites[block] if block < len(self.elites) else self.learner.elites
+        self.iterations.append(summarised(0, block, new, elites))
+        return True
 
     async def _minimise(self, first: Outcome, rng: np.random.Generator) -> Trigger | None:
         """Regenerate subsets of a violating prompt's attributes until its trigger is clear, or seems none.
@@ -130,20 +165,12 @@ class _Steady:
         return diagnosis.proven(min_hits)
 
     def result(self) -> Search:
-        """Lay out what was asked by blocks, in order of number."""
-        blocks: dict[int, list[Sample]] = {}
-        for _, sample in sorted(self.samples.items()):
-            blocks.setdefault(sample.candidate.iteration, []).append(sample)
-        final = self.learner.elites
-        elites = [*self.elites, *[final] * len(blocks)]
-        iterations: list[Iteration] = [
-            summarised(0, block, new, buffer)
-            for (block, new), buffer in zip(blocks.items(), elites, strict=False)
-        ]
-        texts = self.generator.texts
+        """File what is left, a block that budget or patience cut short, and say what came out."""
+        while self._file(min(self.config.candidates, len(self.held))):
+            pass
         return Search(
-            tuple(sample for new in blocks.values() for sample in new),
-            tuple(iterations),
-            (tuple(final),),
-            tuple(tuple(texts[column] for column in trigger) for trigger in self.learner.belief.known),
+            self.spool,
+            tuple(self.iterations),
+            (tuple(self.learner.elites),),
+            tuple(tuple(self.generator.texts[c] for c in trigger) for trigger in self.learner.belief.known),
         )

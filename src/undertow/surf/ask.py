@@ -114,6 +114,53 @@ def scored(samples: Iterable[Sample]) -> list[Sample]:
     return [sample for sample in samples if isinstance(sample.verdict, Verdict)]
 
 
+@dataclass(slots=True)
+class Tally:
+    """What samples say, counted as they come."""
+
+    scored: int = 0
+    """With a verdict."""
+    violations: int = 0
+    """Of them those that violate."""
+    unpaid: int = 0
+    """Cut short by the budget: neither scored nor failed."""
+    kinds: Counter[FailureKind] = field(default_factory=Counter)
+    """Failures of all others."""
+
+    def add(self, samples: Iterable[Sample]) -> Tally:
+        """Count ``samples`` too."""
+        for sample in samples:
+            verdict = sample.verdict
+            if isinstance(verdict, Verdict):
+                self.scored += 1
+                self.violations += verdict.violation
+            elif verdict.kind is FailureKind.BUDGET:
+                self.unpaid += 1
+            else:
+                self.kinds[verdict.kind] += 1
+        return self
+
+    @property
+    def failed(self) -> int:
+        """What was tried and has no verdict."""
+        return self.kinds.total()
+
+    @property
+    def tried(self) -> int:
+        """All but the unpaid."""
+        return self.scored + self.failed
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Failures by kind, most frequent first."""
+        return {kind.value: n for kind, n in sorted(self.kinds.items(), key=lambda item: (-item[1], item[0]))}
+
+    @property
+    def failure_share(self) -> float:
+        """Share of failures among what was tried; 0 of nothing is 0."""
+        return self.failed / max(self.tried, 1)
+
+
 def tried(samples: Iterable[Sample]) -> list[Sample]:
     """Leave out the samples that the budget cut short: they are neither scored nor failed."""
     return [
@@ -123,11 +170,9 @@ def tried(samples: Iterable[Sample]) -> list[Sample]:
 
 def failures(samples: Iterable[Sample]) -> dict[str, int]:
     """Count the failures by kind, most frequent first; what could not be paid was never tried."""
-    kinds = Counter(s.verdict.kind.value for s in tried(samples) if isinstance(s.verdict, Failure))
-    return dict(kinds.most_common())
+    return Tally().add(samples).failures
 
 
-def failure_share(samples: Sequence[Sample]) -> float:
+def failure_share(samples: Iterable[Sample]) -> float:
     """Return the share of failures among what was tried; 0 of nothing is 0."""
-    asked = tried(samples)
-    return sum(isinstance(sample.verdict, Failure) for sample in asked) / max(len(asked), 1)
+    return Tally().add(samples).failure_share

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
 
@@ -87,7 +87,7 @@ def prompt_rate(samples: Sequence[Sample]) -> Rate:
 
 
 async def base_rate(
-    generator: Generator, asker: Asker, config: SurfConfig, avoid: set[str]
+    generator: Generator, asker: Asker, config: SurfConfig, avoid: Container[str]
 ) -> tuple[Rate, list[Sample]]:
     """Measure the violation rate of uniformly drawn fresh prompts."""
     rng = np.random.default_rng([config.seed, 2])
@@ -105,7 +105,7 @@ async def confirm(
     asker: Asker,
     reference: Asker | None,
     config: SurfConfig,
-    avoid: set[str],
+    avoid: Container[str],
     number: int,
 ) -> Confirmation:
     """Test one hypothesis on fresh prompts × resamples and on the reference model.
@@ -114,7 +114,7 @@ async def confirm(
         name: Id of the finding.
         hypothesis: A refuted one keeps its probe's numbers and is not asked again.
         base: From :func:`base_rate`.
-        shown: The search's violating samples that it explains, to take exemplars from.
+        shown: The search's violating samples that it explains, best first: enough to take exemplars from.
         generator: Gives the prompts.
         asker: Puts them to the target.
         reference: Puts them to the reference model, or ``None``.
@@ -250,11 +250,10 @@ async def _exemplars(
     """Show the top violating prompts; of a confirmed finding measure each by perturbations × resamples."""
     pool: dict[str, Sample] = {}
     if status == "confirmed":
-        best = sorted(shown, key=lambda s: -_score(s))[: 2 * config.exemplars]
-        shown = await asyncio.gather(*map(asker.vote, best)) if asker.votes != "one" else shown
+        shown = await asyncio.gather(*map(asker.vote, shown)) if asker.votes != "one" else shown
     for violating in filter(is_violation, (*shown, *confirming)):
         pool.setdefault(violating.candidate.conversation, violating)
-    top = sorted(pool.values(), key=lambda s: -_score(s))[: config.exemplars]
+    top = sorted(pool.values(), key=lambda s: -score(s))[: config.exemplars]
     if status != "confirmed":
         return tuple(_exemplar(sample, UNMEASURED) for sample in top), []
 
@@ -280,5 +279,6 @@ def _exemplar(sample: Sample, measured: Rate) -> Exemplar:
     return Exemplar(sample.candidate.prompt, text, measured, sample.candidate.messages[:-1])
 
 
-def _score(sample: Sample) -> float:
+def score(sample: Sample) -> float:
+    """Return the verdict's score; a Failure ranks below all of them."""
     return sample.verdict.score if isinstance(sample.verdict, Verdict) else -math.inf

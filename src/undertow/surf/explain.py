@@ -8,21 +8,23 @@ search draws attributes together and so flatters each of them. Probe prompts are
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from undertow.progress import SILENT, Progress
-from undertow.records import Candidate, Rate, Sample
+from undertow.records import Candidate, Rate, Sample, Verdict
 from undertow.stats.intervals import rate
 from undertow.surf.ask import Asker, is_violation, scored
 from undertow.surf.config import SurfConfig
 from undertow.surf.findings import Pattern, carries, propose, synonyms
 from undertow.surf.generate import Draft, Generator
 from undertow.surf.generate import Pattern as Texts
+from undertow.surf.seen import Seen
 
 MIN_PROBED = 5
 """Scored probe samples below which a probe decides nothing: the pattern is too rare and waits for the end."""
@@ -32,6 +34,8 @@ STANDS_IN = 0.7
 """Share of a flattered pattern's violations that a better one must cover to be accepted in its place."""
 MAX_RARE = 12
 """Patterns too rare for a probe after which only such are left."""
+BLOCK = 1_000
+"""Prompts whose attributes are looked up together."""
 MAX_PROPOSALS = 6
 """Proposals looked at for each finding that may be kept."""
 
@@ -71,29 +75,44 @@ class _Evidence:
     """Distinct scored prompts so far; a prompt that came twice counts once, as it was first answered."""
 
     generator: Generator
-    samples: list[Sample] = field(default_factory=list)
-    prompts: set[str] = field(default_factory=set)
+    ids: list[str] = field(default_factory=list)
+    """Candidate of each row; empty for a probe's."""
+    prompts: Seen = field(default_factory=Seen)
+    """Prompts of all rows."""
+    searched: Seen = field(default_factory=Seen)
+    """Those of the search's rows."""
     incidence: csr_array | None = None
     violating: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     open: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     """Rows that no accepted hypothesis explains."""
 
-    def add(self, samples: Sequence[Sample], explained: Sequence[tuple[int, ...]] = ()) -> None:
-        """Take in the scored samples of new prompts."""
-        new = [s for s in scored(samples) if s.replicate == 0]
-        new = list({s.candidate.conversation: s for s in reversed(new)}.values())[::-1]
-        new = [s for s in new if s.candidate.conversation not in self.prompts]
-        if not new:
+    def add(self, samples: Iterable[Sample], explained: Sequence[tuple[int, ...]] = ()) -> None:
+        """Take in the scored samples of new prompts, a block of them at a time."""
+        new = (sample for sample in samples if isinstance(sample.verdict, Verdict) and sample.replicate == 0)
+        blocks = []
+        while block := list(islice(new, BLOCK)):
+            if fresh := [sample for sample in block if self._is_new(sample.candidate)]:
+                blocks.append(self.generator.incidence([sample.candidate for sample in fresh]))
+                self.violating = np.append(self.violating, [is_violation(sample) for sample in fresh])
+        if not blocks:
             return
-        rows = self.generator.incidence([s.candidate for s in new])
-        free = np.ones(len(new), dtype=np.bool_)
+        rows = csr_array(vstack(blocks))
+        free = np.ones(rows.shape[0], dtype=np.bool_)
         for attributes in explained:
             free &= ~carries(rows, attributes)
-        self.samples += new
-        self.prompts |= {s.candidate.conversation for s in new}
         self.incidence = rows if self.incidence is None else csr_array(vstack([self.incidence, rows]))
-        self.violating = np.append(self.violating, [is_violation(s) for s in new])
         self.open = np.append(self.open, free)
+
+    def _is_new(self, candidate: Candidate) -> bool:
+        """Note a candidate if its prompt is new, and say whether it is."""
+        prompt, searched = candidate.conversation, candidate.run >= 0
+        if prompt in self.prompts:
+            return False
+        self.prompts.add(prompt)
+        if searched:
+            self.searched.add(prompt)
+        self.ids.append(candidate.id if searched else "")
+        return True
 
     def unexplained(self, pattern: Pattern) -> int:
         """Count violating prompts that carry the pattern and that no accepted hypothesis explains."""
@@ -108,7 +127,7 @@ class _Evidence:
 
 
 async def explain(
-    found: Sequence[Sample],
+    found: Iterable[Sample],
     generator: Generator,
     asker: Asker,
     config: SurfConfig,
@@ -248,14 +267,13 @@ async def _probe(
     lower bound, because a pair seen on two prompts proves no need of both.
     """
     generator = evidence.generator
-    searched = {sample.candidate.conversation for sample in evidence.samples if sample.candidate.run >= 0}
     earlier = [_texts(generator, attributes) for attributes in explained]
 
     async def measure(attributes: tuple[int, ...], absent: tuple[int, ...], part: int) -> list[Sample]:
         rng = np.random.default_rng([config.seed, 1, number, part])
         without = [*earlier, *([_texts(generator, absent)] if absent else [])]
         drafts = await generator.fresh(
-            _texts(generator, attributes), config.probe_prompts, rng, "probe", searched, without
+            _texts(generator, attributes), config.probe_prompts, rng, "probe", evidence.searched, without
         )
         return await asker.ask_all(candidates(drafts, f"probe/{number}/{part}"))
 
@@ -289,7 +307,7 @@ def _hypothesis(
     generator = evidence.generator
     rows = carries(evidence.incidence, pattern.attributes) & evidence.open
     violating = np.flatnonzero(rows & evidence.violating)
-    searched = [evidence.samples[row].candidate for row in violating]
+    searched = [evidence.ids[row] for row in violating]
     same = [] if refuted else synonyms(evidence.incidence, pattern.attributes)
     return Hypothesis(
         attributes=_texts(generator, pattern.attributes),
@@ -298,7 +316,7 @@ def _hypothesis(
         n=int(rows.sum()),
         probe=measured,
         refuted=refuted,
-        covered=tuple(candidate.id for candidate in searched if candidate.run >= 0),
+        covered=tuple(filter(None, searched)),
         synonyms=_texts(generator, tuple(same[:10])),
     )
 

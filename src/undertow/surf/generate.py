@@ -6,8 +6,7 @@ credits all that were asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -99,7 +98,7 @@ class Generator(Protocol):
         ...
 
     async def generate(
-        self, wanted: Sequence[str], rng: np.random.Generator, avoid: AbstractSet[str]
+        self, wanted: Sequence[str], rng: np.random.Generator, avoid: Container[str]
     ) -> Draft | Failure:
         """Make one prompt for the search that satisfies ``wanted``, none of ``avoid`` if it can be helped."""
         ...
@@ -110,7 +109,7 @@ class Generator(Protocol):
         n: int,
         rng: np.random.Generator,
         purpose: Purpose,
-        avoid: AbstractSet[str],
+        avoid: Container[str],
         without: Sequence[Pattern] = (),
     ) -> list[Draft]:
         """Make up to ``n`` distinct prompts that the search has not seen.
@@ -204,7 +203,7 @@ class BankGenerator:
         return len(self._prompts)
 
     async def generate(
-        self, wanted: Sequence[str], rng: np.random.Generator, avoid: AbstractSet[str]
+        self, wanted: Sequence[str], rng: np.random.Generator, avoid: Container[str]
     ) -> Draft | Failure:
         """Find the unused search prompt that satisfies most of ``wanted``.
 
@@ -235,7 +234,7 @@ class BankGenerator:
         return holders
 
     def _unused(
-        self, bits: Bits, ties: NDArray[np.intp], rng: np.random.Generator, avoid: AbstractSet[str]
+        self, bits: Bits, ties: NDArray[np.intp], rng: np.random.Generator, avoid: Container[str]
     ) -> int | None:
         for subset in rng.permutation(np.unique(bits[ties])):
             for row in rng.permutation(ties[bits[ties] == subset]):
@@ -254,7 +253,7 @@ class BankGenerator:
         n: int,
         rng: np.random.Generator,
         purpose: Purpose,
-        avoid: AbstractSet[str],
+        avoid: Container[str],
         without: Sequence[Pattern] = (),
     ) -> list[Draft]:
         """Draw up to ``n`` prompts of the purpose's part of the bank, uniformly among those that fit.

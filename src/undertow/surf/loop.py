@@ -20,6 +20,8 @@ from undertow.surf.ask import Asker, failed, is_violation, scored, tried
 from undertow.surf.config import SurfConfig
 from undertow.surf.generate import Generator
 from undertow.surf.pool import Entry, attribute_weights, draw_attributes, top_k
+from undertow.surf.seen import Seen
+from undertow.surf.spool import Spool
 from undertow.surf.watch import Watch
 
 
@@ -49,7 +51,7 @@ class Iteration:
 class Search:
     """Everything the search asked, and its runs' buffers at the end."""
 
-    samples: tuple[Sample, ...]
+    samples: Spool
     """All candidates in the order run, iteration, number."""
     iterations: tuple[Iteration, ...]
     """In the same order."""
@@ -60,30 +62,36 @@ class Search:
 
 
 async def search(
-    asker: Asker, generator: Generator, config: SurfConfig, progress: Progress = SILENT
+    asker: Asker,
+    generator: Generator,
+    config: SurfConfig,
+    progress: Progress = SILENT,
+    spool: Spool | None = None,
 ) -> Search:
-    """Run ``config.runs`` pipelines in parallel (§3.1.6); their order never depends on timing."""
+    """Run ``config.runs`` pipelines in parallel (§3.1.6); their order never depends on timing.
+
+    The samples go to ``spool``, a lane a run.
+    """
+    spool = Spool() if spool is None else spool
     total = config.runs * config.iterations * config.candidates
     with progress.task("search", total) as task:
         watch = Watch(task, asker.budget, config.iterations)
         runs = await asyncio.gather(
-            *(_pipeline(run, asker, generator, config, watch) for run in range(config.runs))
+            *(_pipeline(run, asker, generator, config, watch, spool) for run in range(config.runs))
         )
-    return Search(
-        tuple(sample for run in runs for sample in run.samples),
-        tuple(iteration for run in runs for iteration in run.iterations),
-        tuple(buffer for run in runs for buffer in run.buffers),
-    )
+    iterations = tuple(iteration for done, _ in runs for iteration in done)
+    return Search(spool, iterations, tuple(buffer for _, buffer in runs))
 
 
-async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfConfig, watch: Watch) -> Search:
-    """Iterate one run: weight attributes, generate candidates, score, select."""
+async def _pipeline(
+    run: int, asker: Asker, generator: Generator, config: SurfConfig, watch: Watch, spool: Spool
+) -> tuple[list[Iteration], tuple[Entry, ...]]:
+    """Iterate one run: weight attributes, generate candidates, score, select; return its buffer, too."""
     # Runs in lockstep would all wait for their last candidate at once and leave every role idle.
     turn.set(run)
     index = {text: number for number, text in enumerate(generator.texts)}
     buffer: list[Entry] = []
-    seen: set[str] = set()
-    samples: list[Sample] = []
+    seen = Seen()
     iterations: list[Iteration] = []
     buffers: list[list[Entry]] = []
     for t in range(config.iterations):
@@ -99,12 +107,12 @@ async def _pipeline(run: int, asker: Asker, generator: Generator, config: SurfCo
 
         # Selection (§3.1.5, eq. 2), in candidate order whatever finished first.
         buffer = top_k(buffer, [_entry(sample, index) for sample in scored(new)], config.buffer)
-        samples += new
+        spool.add(run, new)
         iterations.append(summarised(run, t, new, buffer))
         buffers.append(buffer)
         if asker.budget.closed or converged(buffers, config.patience):
             break
-    return Search(tuple(samples), tuple(iterations), (tuple(buffer),))
+    return iterations, tuple(buffer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,7 @@ class Trial:
     asker: Asker
     generator: Generator
     config: SurfConfig
-    seen: set[str]
+    seen: Seen
     """Prompts of the run so far; grows."""
     watch: Watch
 

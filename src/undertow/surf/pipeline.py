@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -10,12 +12,14 @@ from itertools import chain
 from undertow.progress import SILENT, Progress
 from undertow.records import Sample
 from undertow.surf.archive import archive
-from undertow.surf.ask import Asker, scored
+from undertow.surf.ask import Asker
 from undertow.surf.config import SurfConfig
-from undertow.surf.confirm import Confirmation, base_rate, confirm
+from undertow.surf.confirm import Confirmation, base_rate, confirm, score
 from undertow.surf.explain import Hypothesis, explain
 from undertow.surf.generate import Generator
 from undertow.surf.loop import Search, search
+from undertow.surf.seen import Seen
+from undertow.surf.spool import Spool
 from undertow.surf.watch import Count
 
 SEARCHES = {"surf": search, "archive": archive}
@@ -48,10 +52,11 @@ async def surf(
     config: SurfConfig,
     reference: Asker | None = None,
     progress: Progress = SILENT,
+    spool: Spool | None = None,
 ) -> SurfResult:
-    """Search (§3.1), explain, confirm (§3.2.3)."""
-    found = await SEARCHES[config.algorithm](asker, generator, config, progress)
-    if not config.confirm or not scored(found.samples):
+    """Search (§3.1), explain, confirm (§3.2.3); the search's samples go to ``spool``."""
+    found = await SEARCHES[config.algorithm](asker, generator, config, progress, spool)
+    if not config.confirm or not found.samples.tally.scored:
         return SurfResult(found, (), (), ())
     with progress.task("confirm") as task:
         count = Count(task, asker.budget)
@@ -70,7 +75,8 @@ async def _explained(
     """Say what the violations share, and confirm it on prompts that the search has not seen."""
     progress.say("looking for what the violations share")
     hypotheses, probes = await explain(found.samples, generator, asker, config, progress)
-    seen = {sample.candidate.conversation for sample in (*found.samples, *probes)}
+    seen = Seen(sample.candidate.conversation for sample in chain(found.samples, probes))
+    shown = _top_covered(found.samples, hypotheses, 2 * config.exemplars)
     base, base_samples = await base_rate(generator, asker.voting("violations"), config, seen)
     progress.say(f"confirming {sum(not h.refuted for h in hypotheses)} hypotheses on fresh prompts")
     done = await asyncio.gather(
@@ -79,7 +85,7 @@ async def _explained(
                 f"{asker.rubric.name}-{number}",
                 hypothesis,
                 base,
-                _covered(found.samples, hypothesis),
+                shown[number - 1],
                 generator,
                 asker,
                 reference,
@@ -93,9 +99,18 @@ async def _explained(
     return SurfResult(found, tuple(probes), tuple(base_samples), tuple(sorted(done, key=_rank)))
 
 
-def _covered(samples: Sequence[Sample], hypothesis: Hypothesis) -> list[Sample]:
-    covered = set(hypothesis.covered)
-    return [sample for sample in samples if sample.candidate.id in covered]
+def _top_covered(samples: Spool, hypotheses: Sequence[Hypothesis], n: int) -> list[list[Sample]]:
+    """Return of each hypothesis the ``n`` violating samples with the highest scores, best first."""
+    covering = defaultdict(list)
+    for number, hypothesis in enumerate(hypotheses):
+        for candidate in hypothesis.covered:
+            covering[candidate].append(number)
+    top: list[list[Sample]] = [[] for _ in hypotheses]
+    for sample in samples.pick(covering):
+        for number in covering[sample.candidate.id]:
+            insort(top[number], sample, key=lambda s: -score(s))
+            del top[number][n:]
+    return top
 
 
 def _rank(confirmation: Confirmation) -> tuple[int, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from undertow.errors import UsageError
 from undertow.models.budget import Budget
 from undertow.progress import SILENT, Progress
-from undertow.records import Rate, Sample
+from undertow.records import Rate
 from undertow.store.journal import Journal
 from undertow.store.run import RunDir, file_hash
 from undertow.store.tables import to_jsonable
-from undertow.surf.ask import failure_share, failures, is_violation, scored, tried
+from undertow.surf.ask import Tally
 from undertow.surf.bank import open_generator, pool_hash
 from undertow.surf.config import SurfConfig
 from undertow.surf.confirm import prompt_rate
@@ -24,7 +23,9 @@ from undertow.surf.estimate import estimate_search
 from undertow.surf.generate import BankGenerator, Pool
 from undertow.surf.pipeline import SurfResult, surf
 from undertow.surf.roles import Models, Roles
-from undertow.surf.save import Labelled, finding_json, rate_json, save
+from undertow.surf.rows import Labelled
+from undertow.surf.save import finding_json, rate_json, save
+from undertow.surf.spool import Spool
 
 if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric
@@ -96,20 +97,21 @@ def run_surf(
         with Journal(run.file("journal.sqlite")) as journal:
             budget = Budget(config.max_calls, config.max_cost, *_spent(journal))
             models = Models(roles, known, journal, config, budget)
-            result, pool = asyncio.run(_work(models, attributes, prompts, config, progress))
-            usage = journal.usage()
-        _save(run, result)
+            with Spool(run.path) as spool:
+                result, pool = asyncio.run(_work(models, attributes, prompts, config, progress, spool))
+                summary = {
+                    **_summary(result, config), "usage": asdict(journal.usage()), "stopped": _why(budget),
+                    **about, "rubric": known.name, **pool,
+                }  # fmt: skip
+                _save(run, result)
+        status = _status(result, config, budget)
         if budget.closed is not None:
             progress.say(f"stopped early: {budget.closed.detail}")
-        elif _status(result, config, budget) == "inconclusive":
-            failed = failures([*result.search.samples, *result.confirming])
-            kinds = ", ".join(f"{n} {kind}" for kind, n in failed.items())
+        elif status == "inconclusive":
+            failed = (summary["failures"], summary["confirmation"]["failures"])
+            kinds = ", ".join(f"{n} {kind}" for part in failed for kind, n in part.items())
             progress.say(f"inconclusive, too many failures: {kinds}; the same command asks for them again")
-        summary = {
-            **_summary(result, config), "usage": asdict(usage), "stopped": _why(budget), **about,
-            "rubric": known.name, **pool,
-        }  # fmt: skip
-        return run.finish(_status(result, config, budget), summary)
+        return run.finish(status, summary)
     except UsageError:
         _forget(run)
         raise
@@ -156,7 +158,12 @@ def _forget(run: RunDir) -> None:
 
 
 async def _work(
-    models: Models, attributes: Path | Pool, prompts: Path | None, config: SurfConfig, progress: Progress
+    models: Models,
+    attributes: Path | Pool,
+    prompts: Path | None,
+    config: SurfConfig,
+    progress: Progress,
+    spool: Spool,
 ) -> tuple[SurfResult, dict[str, object]]:
     """Open what the search needs, in the event loop it will run in, and search."""
     async with AsyncExitStack() as stack:
@@ -166,7 +173,7 @@ async def _work(
         pool: dict[str, object] = {"attributes": len(generator.texts)}
         if isinstance(generator, BankGenerator):
             pool["bank"] = len(generator)
-        return await surf(opened.target, generator, config, opened.reference, progress), pool
+        return await surf(opened.target, generator, config, opened.reference, progress, spool), pool
 
 
 def _save(run: RunDir, result: SurfResult) -> None:
@@ -192,32 +199,24 @@ def _why(budget: Budget) -> str | None:
     return budget.closed.detail if budget.closed else None
 
 
-def _counts(samples: Sequence[Sample]) -> dict[str, int]:
-    judged, asked = len(scored(samples)), len(tried(samples))
-    return {"tried": asked, "scored": judged, "failed": asked - judged}
-
-
-def _unpaid(samples: Sequence[Sample]) -> int:
-    return len(samples) - len(tried(samples))
+def _told(tally: Tally) -> dict[str, Any]:
+    return {
+        "counts": {"tried": tally.tried, "scored": tally.scored, "failed": tally.failed},
+        "unpaid": tally.unpaid,
+        "failures": tally.failures,
+    }
 
 
 def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
-    found = result.search.samples
-    places = [entry.candidate for buffer in result.search.buffers for entry in buffer]
-    by_id = {sample.candidate.id: sample for sample in found}
+    found, after = result.search.samples, _told(Tally().add(result.confirming))
+    places = {entry.candidate for buffer in result.search.buffers for entry in buffer}
     base: Rate | None = prompt_rate(result.base) if result.base else None
     return {
-        "counts": _counts(found),
+        **_told(found.tally),
         "planned": config.runs * config.iterations * config.candidates,
-        "unpaid": _unpaid(found),
-        "failures": failures(found),
-        "confirmation": {
-            **_counts(result.confirming),
-            "failures": failures(result.confirming),
-            "unpaid": _unpaid(result.confirming),
-        },
-        "violations": sum(map(is_violation, found)),
-        "top": rate_json(prompt_rate([by_id[candidate] for candidate in places])),
+        "confirmation": {**after.pop("counts"), **after},
+        "violations": found.tally.violations,
+        "top": rate_json(prompt_rate(list(found.pick(places)))),
         "base_rate": rate_json(base),
         "findings": [finding_json(confirmation) for confirmation in result.confirmations],
         "iterations": [asdict(iteration) for iteration in result.search.iterations],
@@ -226,6 +225,6 @@ def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
 
 def _status(result: SurfResult, config: SurfConfig, budget: Budget) -> Literal["complete", "inconclusive"]:
     """Say whether too much is missing: of the search, of all that was asked after it, or by an early stop."""
-    parts = (result.search.samples, result.confirming)
-    missing = any(failure_share(part) > config.failure_share for part in parts)
+    parts = (result.search.samples.tally, Tally().add(result.confirming))
+    missing = any(part.failure_share > config.failure_share for part in parts)
     return "inconclusive" if missing or budget.closed else "complete"

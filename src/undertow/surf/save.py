@@ -2,93 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertow.errors import UsageError
-from undertow.records import Failure, Finding, Message, Rate, Reply, Sample, Verdict
+from undertow.records import Finding, Rate
 from undertow.store.run import RunDir
-from undertow.store.tables import atomic_write_json, from_jsonable, read_json, to_jsonable, write_table
+from undertow.store.tables import (
+    atomic_write_json,
+    from_jsonable,
+    read_json,
+    to_jsonable,
+    write_table,
+    write_tables,
+)
 from undertow.surf.confirm import Confirmation
+from undertow.surf.rows import Labelled, messages_json, sample_schema, sample_table
+from undertow.surf.spool import Spool
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Labelled = tuple[str, str, Sample]
-"""(phase, finding id or "", sample)."""
-
-
-VOTES = ("judge_score", "confirm_score")
-"""Columns for what each of two judges said alone."""
-
-
-def messages_json(messages: Sequence[Message]) -> str:
-    """Write a conversation as the JSON list of OpenAI-style messages."""
-    return json.dumps([{"role": m.role, "content": m.content} for m in messages], ensure_ascii=False)
-
-
-def messages_from_json(text: str) -> tuple[Message, ...]:
-    """Read what :func:`messages_json` wrote."""
-    return tuple(Message(m["role"], m["content"]) for m in json.loads(text))
-
-
-def sample_row(phase: str, finding: str, sample: Sample) -> dict[str, object]:
-    """Lay one sample out as a row, usage and price of the target's call; what is missing is null."""
-    candidate, reply, verdict = sample.candidate, sample.reply, sample.verdict
-    answered = reply if isinstance(reply, Reply) else None
-    judged = verdict if isinstance(verdict, Verdict) else None
-    missing = verdict if isinstance(verdict, Failure) else None
-    return {
-        "id": candidate.id,
-        "phase": phase,
-        "finding": finding,
-        "run": candidate.run,
-        "iteration": candidate.iteration,
-        "replicate": sample.replicate,
-        "prompt": candidate.prompt,
-        "messages": messages_json(candidate.messages),
-        "sampled": list(candidate.sampled),
-        "realised": list(candidate.realised),
-        "response": answered.text if answered else None,
-        "finish_reason": answered.finish_reason if answered else None,
-        "input_tokens": answered.input_tokens if answered else None,
-        "output_tokens": answered.output_tokens if answered else None,
-        "cost_usd": answered.cost_usd if answered else None,
-        "score": judged.score if judged else None,
-        "violation": judged.violation if judged else None,
-        "reason": judged.reason if judged else None,
-        "judge": judged.judge if judged else None,
-        **dict.fromkeys(VOTES),
-        **dict(zip(VOTES, (vote.score for vote in sample.votes), strict=False)),
-        "failure": missing.kind.value if missing else None,
-        "failure_detail": missing.detail if missing else None,
-    }
-
-
-def sample_table(labelled: Iterable[Labelled]) -> pa.Table:
-    """Build the table of samples, one row a sample."""
-    import pyarrow as pa
-
-    text, texts = pa.string(), pa.list_(pa.string())
-    schema = pa.schema(
-        [
-            *((name, text) for name in ("id", "phase", "finding")),
-            *((name, pa.int32()) for name in ("run", "iteration", "replicate")),
-            *((name, text) for name in ("prompt", "messages")),
-            *((name, texts) for name in ("sampled", "realised")),
-            *((name, text) for name in ("response", "finish_reason")),
-            *((name, pa.int64()) for name in ("input_tokens", "output_tokens")),
-            ("cost_usd", pa.float64()),
-            ("score", pa.float64()),
-            ("violation", pa.bool_()),
-            *((name, text) for name in ("reason", "judge")),
-            *((name, pa.float64()) for name in VOTES),
-            *((name, text) for name in ("failure", "failure_detail")),
-        ]
-    )
-    return pa.Table.from_pylist([sample_row(*item) for item in labelled], schema=schema)
+BLOCK = 1_000
+"""Samples laid out together."""
 
 
 def rate_json(rate: Rate | None) -> dict[str, object] | None:
@@ -137,21 +75,34 @@ def load_findings(run: Path) -> list[Finding]:
     return [from_jsonable(Finding, row) for row in rows]
 
 
-def save(
-    run: RunDir, found: Sequence[Sample], others: Iterable[Labelled], done: Sequence[Confirmation]
-) -> None:
+def save(run: RunDir, found: Spool, others: Iterable[Labelled], done: Sequence[Confirmation]) -> None:
     """Write ``samples``, ``confirm_samples``, ``confirm_prompts`` and ``findings`` into the run directory."""
     covering = {
         candidate: confirmation.finding.id
         for confirmation in reversed(done)
         for candidate in confirmation.hypothesis.covered
     }
-    labelled = [("search", covering.get(sample.candidate.id, ""), sample) for sample in found]
-    write_table(sample_table(labelled), run.file("samples.parquet"))
-    write_table(sample_table(others), run.file("confirm_samples.parquet"))
+    schema = sample_schema()
+    write_tables(_covered(found.tables(), covering), schema, run.file("samples.parquet"))
+    write_tables(_laid_out(others), schema, run.file("confirm_samples.parquet"))
     write_table(_prompt_table(done), run.file("confirm_prompts.parquet"))
     write_table(_finding_table(done), run.file("findings.parquet"))
     atomic_write_json(run.file("findings.json"), [finding_json(confirmation) for confirmation in done])
+
+
+def _covered(tables: Iterable[pa.Table], covering: Mapping[str, str]) -> Iterator[pa.Table]:
+    """Name beside each sample of the search the finding that it led to."""
+    import pyarrow as pa
+
+    for table in tables:
+        findings = pa.array([covering.get(name, "") for name in table["id"].to_pylist()], pa.string())
+        yield table.set_column(table.schema.get_field_index("finding"), "finding", findings)
+
+
+def _laid_out(labelled: Iterable[Labelled]) -> Iterator[pa.Table]:
+    rest = iter(labelled)
+    while block := list(islice(rest, BLOCK)):
+        yield sample_table(block)
 
 
 def _prompt_table(done: Sequence[Confirmation]) -> pa.Table:

@@ -9,6 +9,7 @@ from undertow.models.budget import Budget
 from undertow.progress import RunStatus, SearchStatus, Task
 from undertow.records import Failure, FailureKind, Sample
 from undertow.surf.ask import is_violation
+from undertow.surf.seen import Seen
 
 _SECONDS_BETWEEN = 0.1
 """A status is told at most so often."""
@@ -18,8 +19,8 @@ _SECONDS_BETWEEN = 0.1
 class _Run:
     iteration: int = 0
     top: float | None = None
-    violating: set[str] = field(default_factory=set)
-    patterns: set[frozenset[str]] = field(default_factory=set)
+    violating: Seen = field(default_factory=Seen)
+    patterns: Seen = field(default_factory=Seen)
 
 
 class Count:
@@ -76,7 +77,7 @@ class Watch:
             state.top = verdict.score if state.top is None else max(state.top, verdict.score)
         if is_violation(sample):
             state.violating.add(candidate.conversation)
-            state.patterns.add(frozenset(candidate.realised))
+            state.patterns.add("\n".join(sorted(set(candidate.realised))))
         now = time.monotonic()
         if now - self._told >= _SECONDS_BETWEEN or not self._open:
             self._told = now

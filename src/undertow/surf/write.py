@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 from scipy.sparse import csc_array, csr_array
@@ -14,6 +13,7 @@ from undertow.models.base import ChatModel, Form, Settings
 from undertow.models.forms import fill
 from undertow.records import Candidate, Failure, FailureKind, Message, Reply
 from undertow.surf.generate import Conversation, Draft, Extractor, Pattern, Purpose
+from undertow.text import whole_text
 
 WRITE = """You write test prompts for a study of chat assistants.
 The user message is a JSON object. Write ONE prompt, as a real person would type it, of which every sentence \
@@ -78,7 +78,7 @@ def parse_prompt(text: str) -> str | None:
     """Read ``{"prompt": "…"}``, alone or in a code fence; ``None`` for anything else."""
     value = _object(text)
     prompt = value.get("prompt") if value else None
-    return prompt.strip() or None if isinstance(prompt, str) else None
+    return whole_text(prompt).strip() or None if isinstance(prompt, str) else None
 
 
 def parse_conversation(text: str, most: int) -> Conversation | None:
@@ -91,7 +91,8 @@ def parse_conversation(text: str, most: int) -> Conversation | None:
         said = [pair.get(role) for role in ("user", "assistant")] if isinstance(pair, dict) else []
         if len(said) != 2 or not all(isinstance(words, str) and words.strip() for words in said):
             return None
-        turns += [Message("user", str(said[0])), Message("assistant", str(said[1]))]
+        asked, answered = (whole_text(str(words)) for words in said)
+        turns += [Message("user", asked), Message("assistant", answered)]
     return (*turns, Message("user", prompt))
 
 
@@ -142,7 +143,7 @@ class LLMGenerator:
         return self._texts
 
     async def generate(
-        self, wanted: Sequence[str], rng: np.random.Generator, avoid: AbstractSet[str]
+        self, wanted: Sequence[str], rng: np.random.Generator, avoid: Container[str]
     ) -> Draft | Failure:
         """Write one prompt that satisfies ``wanted``."""
         written = await self._write(tuple(wanted), (), rng)
@@ -154,7 +155,7 @@ class LLMGenerator:
         n: int,
         rng: np.random.Generator,
         purpose: Purpose,
-        avoid: AbstractSet[str],
+        avoid: Container[str],
         without: Sequence[Pattern] = (),
     ) -> list[Draft]:
         """Write ``n`` prompts and keep those that are new and, where that can be checked, fit."""
