@@ -10,7 +10,7 @@ every draw.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -71,8 +71,9 @@ class Belief:
         """(m,) which attributes are still explored: those of no known trigger."""
         self.known: list[Trigger] = []
         """Triggers, in the order in which they were found."""
-        self._met: set[tuple[int, int]] = set()
-        """Suspects that stood together in a prompt that did not violate, or are being asked together."""
+        self._met: set[int] = set()
+        """Pairs of suspects, each as one number, that stood together in a prompt that did not violate, or are
+        being asked together."""
         self._total_n = self._total_credit = 0.0
 
     @property
@@ -130,7 +131,13 @@ class Belief:
 
     def tested(self, attributes: Sequence[int]) -> None:
         """Note that these stood together in a prompt that did not violate."""
-        self._met.update(combinations(sorted(attributes), 2))
+        self._met.update(self._pairs(attributes))
+
+    def _pair(self, one: int, other: int) -> int:
+        return min(one, other) * len(self.open) + max(one, other)
+
+    def _pairs(self, attributes: Sequence[int]) -> list[int]:
+        return [self._pair(one, other) for one, other in combinations(attributes, 2)]
 
     def know(self, trigger: Trigger) -> None:
         """Take a trigger out of the picture: it is explored no more, and explains whatever carries it."""
@@ -161,7 +168,7 @@ class Belief:
 
     def settle(self, drawn: Indices, realised: Indices) -> None:
         """Take back what a draw counted, once it is known what was realised: nothing, where it failed."""
-        self._met.difference_update(combinations(drawn.tolist(), 2))
+        self._met.difference_update(self._pairs(drawn.tolist()))
         self.effort[drawn] -= np.where(np.isin(drawn, realised), 1.0, 1.0 - MISSED)
 
     def _thompson(self, rng: np.random.Generator) -> list[int]:
@@ -178,7 +185,7 @@ class Belief:
         for first, leader in enumerate(waiting):
             chosen = [leader]
             for other in waiting[first + 1 :]:
-                if len(chosen) < k and not any(pair in self._met for pair in _pairs(other, chosen)):
+                if len(chosen) < k and self._met.isdisjoint(self._pair(other, one) for one in chosen):
                     chosen.append(other)
             if len(chosen) > 1:
                 return chosen
@@ -196,10 +203,6 @@ class Belief:
             urgency = rng.random(len(urgency))
         least: list[int] = free[_largest(urgency[free], n)].tolist()
         return least
-
-
-def _pairs(one: int, others: Sequence[int]) -> Iterator[tuple[int, int]]:
-    return ((min(one, other), max(one, other)) for other in others)
 
 
 def _largest(values: Floats, n: int) -> Indices:
