@@ -22,7 +22,7 @@ from undertow.studies.asking import AskingConfig
 from undertow.studies.causal import random_rows, run_causal_check
 from undertow.studies.retrain import pooled
 from undertow.studies.select import select_rows
-from undertow.surf.save import messages_json
+from undertow.surf.rows import messages_json
 from undertow.training.config import SFTConfig
 
 sys.path += [str(Path(__file__).parents[1] / "training")]

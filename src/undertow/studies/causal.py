@@ -27,7 +27,7 @@ from undertow.store.tables import read_table
 from undertow.studies.asking import AskingConfig, Question
 from undertow.studies.cells import Cell, Measured, holes_json, run_cells
 from undertow.studies.retrain import Trainer, counts, pooled, without_values
-from undertow.surf.save import messages_from_json
+from undertow.surf.rows import messages_from_json
 from undertow.training.config import SFTConfig
 
 

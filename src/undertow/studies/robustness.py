@@ -23,7 +23,7 @@ from undertow.store.tables import read_table
 from undertow.studies.asking import Asked, AskingConfig, Group, Question, ask_groups, level, save_answers
 from undertow.studies.cells import holes_json
 from undertow.surf.perturb import perturbations
-from undertow.surf.save import messages_from_json
+from undertow.surf.rows import messages_from_json
 
 STABLE = 0.5
 """An output that returns in at least this share of its perturbed resamples is called stable."""
