@@ -149,26 +149,25 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[4])
 import test_describe as test
 from undertow.attributes import llm
-from undertow.index import build, describe, executors
-from undertow.store import run
+from undertow.index import build, describe
 import undertow.models.embed
 describe.SHARD_EXAMPLES = 50
 undertow.models.embed.open_embedder = lambda spec: test.HashEmbedder()
 died = sys.argv[3]
-make_stage, tell, told = run.make_stage, llm.Describer.describe, []
-def stage(place, key, make):
+run_stage, tell, told = build._Build.stage, llm.Describer.describe, []
+def stage(self, name, unit, make):
     def dies(folder):
         said = make(folder)
-        if place.name == died:
+        if name == died:
             os.kill(os.getpid(), signal.SIGKILL)
         return said
-    return make_stage(place, key, dies)
+    return run_stage(self, name, unit, dies)
 async def describes(self, passage):
     told.append(passage)
     if died == "calls" and len(told) == 140:
         os.kill(os.getpid(), signal.SIGKILL)
     return await tell(self, passage)
-run.make_stage = executors.make_stage = stage
+build._Build.stage = stage
 llm.Describer.describe = describes
 build.build_index(Path("data.jsonl"), Path("index"), test.model(sys.argv[1]))
 """

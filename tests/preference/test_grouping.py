@@ -58,12 +58,12 @@ def test_pairs_of_one_direction_are_one_cluster_and_silent_ones_none():
     activity = np.eye(4).repeat(5, 1)[kind] * rng.random((800, 1)) * 3 + rng.random((800, 20)) * 0.05
     activity[:30] = 0
     config = AuditConfig(clusters=4, pairs_per_cluster=1)
-    labels = data_clusters(sparse.csr_matrix(activity), config)
+    labels = data_clusters(sparse.csr_matrix(activity), 800, config)
     assert (labels[:30] == -1).all()
     heard = labels >= 0
     assert heard.mean() == pytest.approx(0.95, abs=0.02)
     assert adjusted_rand_score(kind[heard], labels[heard]) > 0.95
-    assert (labels == data_clusters(sparse.csr_matrix(activity), config)).all()
+    assert (labels == data_clusters(sparse.csr_matrix(activity), 800, config)).all()
 
 
 def test_sparse_kmeans_survives_fewer_directions_than_clusters():

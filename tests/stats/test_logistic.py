@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy import sparse
 
 from undertow.stats.logistic import fit_choices
 
@@ -24,6 +25,9 @@ def test_equals_a_logistic_of_the_pairs_in_both_orders(seed):
     clustered = once.fit(cov_type="cluster", cov_kwds={"groups": prompts})
     assert found.se == pytest.approx(clustered.bse, rel=1e-3)
     assert found.converged
+    thin = fit_choices(sparse.csr_matrix(x), prompts)
+    assert thin.coef == pytest.approx(found.coef, abs=1e-9)
+    assert thin.se == pytest.approx(found.se, abs=1e-9)
 
 
 def test_a_separated_column_stays_finite():
@@ -31,6 +35,7 @@ def test_a_separated_column_stays_finite():
     found = fit_choices(x, np.arange(50))
     assert 5 < found.coef[0] < 50
     assert np.isfinite(found.se).all()
+    assert found.model_se[0] > 2, "the curvature knows that fifty wins do not fix it"
 
 
 def test_one_cluster_has_no_error():

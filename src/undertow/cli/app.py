@@ -25,6 +25,7 @@ VERBS: tuple[tuple[str, str], ...] = tuple(
         "index",
         "query",
         "surf",
+        "prefs",
         "calibrate",
         "trace",
         "fix",

@@ -99,7 +99,7 @@ class ConceptEffect:
     n_prompts: int
     """Prompts of these pairs."""
     confirmed: bool
-    """Held on the other half's prompts, above the label-swap floor."""
+    """q at most the level on the confirming half, and |t| over all pairs above the label-swap floor."""
     controlled: Controlled
     """Log-odds raw, with length, with length and writers."""
     strata: tuple[Stratum, ...]
@@ -161,7 +161,7 @@ class Audit:
     floors: dict[Pipeline, float]
     """Label-swap floor of each pipeline's Δ^min."""
     concept_floor: float
-    """Label-swap floor of the concepts' delta_min."""
+    """Label-swap floor of the concepts' |t|."""
     views: dict[Pipeline, View]
     """What was tested."""
     signed: csr_matrix
@@ -179,7 +179,9 @@ def audit(material: Material, config: AuditConfig, progress: Progress = SILENT) 
     found = disparities(material.activations, clusters, config.tau)
     concepts, floor = _concepts(material, clusters, found.signed, config, progress)
     progress.say("grouping pairs by what both responses show")
-    views: dict[Pipeline, View] = {"global": feature_conditioned(found, config)}
+    views: dict[Pipeline, View] = {
+        "global": feature_conditioned(found, int(material.prompts.max()) + 1, config)
+    }
     progress.say("grouping pairs by prompt")
     local = prompt_conditioned(material.activations, material.prompt_activations, material.topics, config)
     if local is not None:

@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 Half = NDArray[np.int64]
 """Row numbers of one half."""
 
-_HALF_PROMPTS = 5
+_HALF_PROMPTS = 8
 """Prompts that a group needs in each half for a clustered error there."""
 
 
@@ -96,8 +96,7 @@ def _one_sided(half: Contrast, sign: Floats) -> Floats:
 
 
 def _delta_min(first: Floats, second: Floats, large: NDArray[np.bool_]) -> Floats:
-    same = (np.sign(first) == np.sign(second)) & (first != 0) & large[:, None]
-    return np.where(same, np.minimum(np.abs(first), np.abs(second)), np.nan)
+    return np.where(large[:, None], _least(first, second), np.nan)
 
 
 def swap_floor(
@@ -184,9 +183,11 @@ class TestedConcepts:
     q: Floats
     """(M,) on the confirming half; NaN where not proposed."""
     delta_min: Floats
-    """(M,) over the halves; NaN where they differ in sign."""
+    """(M,) smaller |delta| of the halves; NaN where they differ in sign."""
+    t: Floats
+    """(M,) Σ over √Σ² of the prompts' sums."""
     floor: float
-    """As of :class:`Tested`."""
+    """95 % point of the largest |t| under label swaps: of t, so that rare concepts have their chance."""
     confirmed: NDArray[np.bool_]
     """(M,)"""
     n: NDArray[np.int64]
@@ -211,30 +212,37 @@ def concepts_test(
         sd = np.sqrt(np.asarray(values.multiply(values).mean(0)).ravel() - delta**2)
         d = np.where(sd > 0, delta / sd, np.nan)
     q = benjamini_hochberg(p)
-    least = np.where((np.sign(a) == np.sign(b)) & (a != 0), np.minimum(np.abs(a), np.abs(b)), np.nan)
-    floor = _mean_floor(values, prompts, parts, config, rng)
+    least = _least(a, b)
+    sums = _prompt_sums(values, prompts)
+    t = _score_t(sums, np.ones((sums.shape[1], 1))).ravel()
+    signs = rng.choice(np.array([-1.0, 1.0]), (sums.shape[1], config.null_draws))
+    floor = float(np.quantile(np.abs(_score_t(sums, signs)).max(0, initial=0.0), 1 - config.level))
     with np.errstate(invalid="ignore"):
-        confirmed = (q <= config.level) & (least > floor)
+        confirmed = (q <= config.level) & (np.abs(t) > floor)
     n, n_prompts = _support(values, prompts)
-    return TestedConcepts(delta, se, d, q, least, floor, confirmed, n, n_prompts)
+    return TestedConcepts(delta, se, d, q, least, t, floor, confirmed, n, n_prompts)
 
 
-def _mean_floor(
-    values: csr_matrix, prompts: NDArray[np.int64], parts: tuple[Half, Half], config: AuditConfig,
-    rng: np.random.Generator,
-) -> float:  # fmt: skip
+def _least(first: Floats, second: Floats) -> Floats:
+    """Smaller absolute value where the signs agree, NaN elsewhere."""
+    same = (np.sign(first) == np.sign(second)) & (first != 0)
+    return np.where(same, np.minimum(np.abs(first), np.abs(second)), np.nan)
+
+
+def _prompt_sums(values: csr_matrix, prompts: NDArray[np.int64]) -> csr_matrix:
+    """Sum the rows of each prompt, (M, prompts)."""
     from scipy import sparse
 
-    count = int(prompts.max()) + 1
-    sums = []
-    for rows in parts:
-        ones = np.ones(len(rows))
-        member = sparse.csr_matrix((ones, (prompts[rows], np.arange(len(rows)))), shape=(count, len(rows)))
-        sums.append((member @ values[rows]).T.tocsr() / len(rows))
-    signs = rng.choice(np.array([-1.0, 1.0]), (count, config.null_draws))
-    first, second = (each @ signs for each in sums)
-    largest = np.where(np.sign(first) == np.sign(second), np.minimum(np.abs(first), np.abs(second)), 0)
-    return float(np.quantile(largest.max(0, initial=0.0), 1 - config.level))
+    shape = (len(prompts), int(prompts.max()) + 1)
+    member = sparse.csr_matrix((np.ones(len(prompts)), (np.arange(len(prompts)), prompts)), shape=shape)
+    sums: csr_matrix = (values.T @ member).tocsr()
+    return sums
+
+
+def _score_t(sums: csr_matrix, signs: Floats) -> Floats:
+    """T of every column under every assignment of ``signs`` (prompts, draws): (M, draws)."""
+    scale = np.sqrt(np.asarray(sums.multiply(sums).sum(1), np.float64))
+    return np.asarray((sums @ signs) / np.where(scale > 0, scale, 1), np.float64)
 
 
 def _support(values: csr_matrix, prompts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

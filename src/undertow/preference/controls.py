@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,18 +87,21 @@ def control_concepts(
     progress: Progress = SILENT,
 ) -> list[Controlled]:
     """Fit every column of ``values`` (N, M) alone, with length, and with length and ``writers`` (N, W)."""
+    from scipy import sparse
+
     columns = values.tocsc()
     held = length[:, None]
-    base = fit_choices(np.column_stack([held, writers]), prompts).coef if writers is not None else None
+    both = None if writers is None else sparse.csc_matrix(np.column_stack([held, writers]))
+    base = None if both is None else fit_choices(both, prompts).coef
     found = []
     with progress.task("hold length and writers", values.shape[1]) as task:
         for m in range(values.shape[1]):
             u = columns[:, [m]].toarray()
             raw, by_length = (_first(np.hstack(part), prompts) for part in ([u], [u, held]))
             by_writer = None
-            if writers is not None and base is not None:
+            if both is not None and base is not None:
                 start = np.concatenate([[0.0], base])
-                by_writer = _first(np.hstack([u, held, writers]), prompts, start)
+                by_writer = _first(sparse.hstack([columns[:, [m]], both]), prompts, start)
             found.append(controlled(raw, by_length, by_writer))
             task.advance()
     return found
@@ -112,9 +115,16 @@ def control_length(length: Floats, prompts: NDArray[np.int64], writers: Floats |
     return Controlled(raw, None, held, None, _explained(raw, held))
 
 
-def _first(x: Floats, prompts: NDArray[np.int64], start: Floats | None = None) -> Effect:
+def _first(x: Any, prompts: NDArray[np.int64], start: Floats | None = None) -> Effect:
     fit = fit_choices(x, prompts, start=start)
-    return effect(float(fit.coef[0]), float(fit.se[0]))
+    se = fit.model_se if _separated(x) else fit.se
+    return effect(float(fit.coef[0]), float(se[0]))
+
+
+def _separated(x: Any) -> bool:
+    """Whether the first column is never negative, or never positive: robust errors are then far too small."""
+    first = x.tocsc()[:, [0]].data if hasattr(x, "tocsc") else x[:, 0]
+    return bool(np.all(first >= 0) or np.all(first <= 0))
 
 
 def effect(value: float, se: float, level: float = 0.95) -> Effect:

@@ -34,23 +34,30 @@ class Groups:
     """float32 (K, N): 1 where the pair is in the group."""
 
 
-def data_clusters(activity: csr_matrix, config: AuditConfig) -> NDArray[np.int64]:
+def data_clusters(activity: csr_matrix, prompts: int, config: AuditConfig) -> NDArray[np.int64]:
     """Cluster pairs by the direction of their activity; -1 is the silent bucket (paper App. B.1, step 4).
 
-    Columns are first put on one scale by their root mean square, since shares of words, of lines and
-    activations of an SAE are not in one unit; spherical k-means then runs on s/‖s‖.
+    Columns are first put on one scale by their mean where they are active, since shares of sentences, of
+    lines and activations of an SAE are not in one unit; spherical k-means then runs on s/‖s‖. K is scaled
+    down for few pairs and for few distinct ``prompts``, since a group of a handful of prompts says little.
     """
     from scipy import sparse
 
     scaled = sparse.csr_matrix(activity, dtype=np.float32, copy=True)
-    power = np.asarray(scaled.multiply(scaled).mean(0)).ravel()
-    scaled = (scaled @ sparse.diags((1 / np.sqrt(np.where(power > 0, power, 1))).astype(np.float32))).tocsr()
+    active = np.maximum(scaled.getnnz(0), 1)
+    usual = np.asarray(scaled.sum(0), np.float64).ravel() / active
+    scaled = (scaled @ sparse.diags((1 / np.where(usual > 0, usual, 1)).astype(np.float32))).tocsr()
     norm = np.sqrt(np.asarray(scaled.multiply(scaled).sum(1)).ravel())
     heard = np.flatnonzero((norm >= np.quantile(norm, config.silent)) & (norm > 0))
     labels = np.full(len(norm), -1, np.int64)
     if len(heard):
         unit = (sparse.diags((1 / norm[heard]).astype(np.float32)) @ scaled[heard]).tocsr()
-        k = max(1, min(config.clusters, len(heard) // config.pairs_per_cluster))
+        k = max(
+            1,
+            min(
+                config.clusters, len(heard) // config.pairs_per_cluster, prompts // config.prompts_per_cluster
+            ),
+        )
         labels[heard] = sparse_spherical_kmeans(unit, k, np.random.default_rng(config.seed))
     return labels
 

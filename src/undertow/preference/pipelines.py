@@ -50,9 +50,15 @@ def concept_clusters(activations: Activations, config: AuditConfig) -> tuple[Con
     return single_clusters(activations.concepts) + cofiring_clusters(activations, config)
 
 
-def feature_conditioned(found: Disparities, config: AuditConfig) -> View:
-    """Group pairs by activity s, to be tested on disparity u, so that selection does not make the effect."""
-    labels = data_clusters(found.activity, config)
+def feature_conditioned(found: Disparities, prompts: int, config: AuditConfig) -> View:
+    """Group pairs by activity s, to be tested on disparity u, so that selection does not make the effect.
+
+    Args:
+        found: s and u of every pair.
+        prompts: how many distinct ones there are.
+        config: limits.
+    """
+    labels = data_clusters(found.activity, prompts, config)
     k = int(labels.max(initial=-1)) + 1
     inside = indicator(labels, k)
     names = _active_names(found, inside)

@@ -107,6 +107,7 @@ def forecast(
     scores: csr_matrix,
     targets: Sequence[int],
     evidence: csr_matrix | None = None,
+    orientation: Floats | None = None,
     fixes: Sequence[tuple[How, float]] = STRENGTHS,
 ) -> list[Forecast]:
     """Predict û' of every concept under every fix of every target.
@@ -116,6 +117,7 @@ def forecast(
         scores: (N, M) Δs, what fixes go by.
         targets: columns fixed.
         evidence: (N, M), see :func:`evidence_shares`; without it there is no ``quarantine``.
+        orientation: (M,) -1 where the set pushes away from a concept: filters go by -Δs, and λ is turned.
         fixes: how and how strongly.
     """
     n = signed.shape[0]
@@ -124,14 +126,16 @@ def forecast(
     by_column = scores.tocsc()
     found = []
     for target in targets:
-        score = by_column[:, [target]].toarray().ravel().astype(np.float64)
+        sign = 1.0 if orientation is None else float(orientation[target])
+        score = sign * by_column[:, [target]].toarray().ravel().astype(np.float64)
         share = None if evidence is None else evidence[:, [target]].toarray().ravel().astype(np.float64)
         for how, strength in fixes:
             if how == "quarantine" and share is None:
                 continue
             w = pair_weights(how, strength, score, share)
             after = np.asarray(transposed @ w, np.float64) / n
-            found.append(Forecast(target, how, strength, int((w != 1).sum()), before, after))
+            told = strength * sign if how == "shape" else strength
+            found.append(Forecast(target, how, told, int((w != 1).sum()), before, after))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,12 +24,14 @@ class Fit:
     """(p,) log-odds of being chosen per unit of the difference."""
     se: Floats
     """(p,) by clusters, CR1 with statsmodels' correction G/(G - 1)·(N - 1)/(N - p); NaN below two."""
+    model_se: Floats
+    """(p,) from the curvature alone, pairs as independent: for a separated column, where scores vanish."""
     converged: bool
     """The gradient vanished."""
 
 
 def fit_choices(
-    differences: ArrayLike, clusters: ArrayLike, prior_sd: float = PRIOR_SD, start: ArrayLike | None = None
+    differences: Any, clusters: ArrayLike, prior_sd: float = PRIOR_SD, start: ArrayLike | None = None
 ) -> Fit:
     """Fit what makes a side be chosen, from ``differences`` (N, p), chosen - rejected.
 
@@ -36,7 +39,7 @@ def fit_choices(
     the one without it on the pairs as they are, which is what is computed. Newton's method, halving steps.
 
     Args:
-        differences: (N, p) chosen - rejected.
+        differences: (N, p) chosen - rejected; dense, or sparse where most columns are mostly 0.
         clusters: (N,) name of each pair's cluster.
         prior_sd: of the normal prior on every coefficient.
         start: (p,) where to begin.
@@ -44,8 +47,11 @@ def fit_choices(
     Raises:
         ValueError: no pair or no column.
     """
-    x = np.ascontiguousarray(differences, np.float64)
-    if x.ndim != 2 or not x.size:
+    sparse = hasattr(differences, "tocsr")
+    x: Any = (
+        differences.tocsr().astype(np.float64) if sparse else np.ascontiguousarray(differences, np.float64)
+    )
+    if x.ndim != 2 or not all(x.shape):
         raise ValueError(f"differences need pairs and columns, not {x.shape}")
     beta = np.zeros(x.shape[1]) if start is None else np.array(start, np.float64)
     ridge = 1 / prior_sd**2
@@ -58,10 +64,11 @@ def fit_choices(
             converged = True
             break
         beta, loss = _descend(x, beta, step, ridge, loss)
-    return Fit(beta, _robust(x, beta, ridge, clusters), converged)
+    bread = np.asarray(np.linalg.inv(_information(x, _sigmoid(-(x @ beta)), ridge)), np.float64)
+    return Fit(beta, _robust(x, beta, bread, clusters), np.sqrt(np.diag(bread)), converged)
 
 
-def _descend(x: Floats, beta: Floats, step: Floats, ridge: float, loss: float) -> tuple[Floats, float]:
+def _descend(x: Any, beta: Floats, step: Floats, ridge: float, loss: float) -> tuple[Floats, float]:
     for _ in range(30):
         moved = beta + step
         new = _loss(x, moved, ridge)
@@ -71,7 +78,7 @@ def _descend(x: Floats, beta: Floats, step: Floats, ridge: float, loss: float) -
     return beta, loss
 
 
-def _loss(x: Floats, beta: Floats, ridge: float) -> float:
+def _loss(x: Any, beta: Floats, ridge: float) -> float:
     return float(np.logaddexp(0.0, -(x @ beta)).sum() + ridge * (beta @ beta) / 2)
 
 
@@ -81,21 +88,30 @@ def _sigmoid(x: Floats) -> Floats:
     return np.asarray(expit(x), np.float64)
 
 
-def _information(x: Floats, p: Floats, ridge: float) -> Floats:
-    information: Floats = (x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(x.shape[1])
-    return information
+def _weighted(x: Any, w: Floats) -> Any:
+    """Multiply every row of ``x`` by its weight."""
+    return x.multiply(w[:, None]).tocsr() if hasattr(x, "tocsr") else x * w[:, None]
 
 
-def _robust(x: Floats, beta: Floats, ridge: float, clusters: ArrayLike) -> Floats:
+def _information(x: Any, p: Floats, ridge: float) -> Floats:
+    product = _weighted(x, p * (1 - p)).T @ x
+    dense = product.toarray() if hasattr(product, "toarray") else product
+    return np.asarray(dense + ridge * np.eye(x.shape[1]), np.float64)
+
+
+def _robust(x: Any, beta: Floats, bread: Floats, clusters: ArrayLike) -> Floats:
     """Square roots of the diagonal of bread · meat · bread (Liang & Zeger 1986)."""
+    from scipy.sparse import csr_matrix
+
     _, code = np.unique(np.asarray(clusters), return_inverse=True)
-    count, rows, columns = int(code.max()) + 1, *x.shape
+    count = int(code.max()) + 1
+    rows, columns = x.shape
     if count < 2 or rows <= columns:
         return np.full(columns, np.nan)
     p = _sigmoid(-(x @ beta))
-    scores = np.column_stack(
-        [np.bincount(code, weights=column, minlength=count) for column in (x * p[:, None]).T]
-    )
-    bread = np.linalg.inv(_information(x, p, ridge))
+    member = csr_matrix((p, (code, np.arange(rows))), shape=(count, rows))
+    scores = member @ x
+    meat = scores.T @ scores
     correction = count / (count - 1) * (rows - 1) / (rows - columns)
-    return np.asarray(np.sqrt(np.diag(bread @ (scores.T @ scores) @ bread) * correction), np.float64)
+    meat = meat.toarray() if hasattr(meat, "toarray") else meat
+    return np.asarray(np.sqrt(np.diag(bread @ meat @ bread) * correction), np.float64)

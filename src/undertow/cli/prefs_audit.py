@@ -1,0 +1,115 @@
+"""``undertow prefs DATA``: ranked, controlled statements of what pairs reward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from undertow.cli.configure import configure
+from undertow.cli.options import AsJson, DryRun, Fresh, Out, Seed
+from undertow.cli.output import emit, table
+from undertow.cli.progress import terminal_progress
+from undertow.errors import UsageError
+from undertow.text import one_line
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SHOWN = 20
+
+
+def command(
+    data: Annotated[Path, typer.Argument(help="Parquet, JSONL or HF folder of chosen and rejected.")],
+    out: Out,
+    identity: Annotated[
+        str | None,
+        typer.Option(help="COL,COL: who wrote chosen and rejected (chosen_model,rejected_model)."),
+    ] = None,
+    strata: Annotated[list[str] | None, typer.Option(help="Column to show concepts within; again.")] = None,
+    embedding: Annotated[
+        bool, typer.Option("--embedding/--no-embedding", help="Topics of prompts and the embedding SAE.")
+    ] = True,
+    embedder: Annotated[
+        str | None, typer.Option(help='"minilm", or a sentence-transformers id or folder.')
+    ] = None,
+    clusters: Annotated[int | None, typer.Option(min=2, help="Most data clusters K (512).")] = None,
+    level: Annotated[float | None, typer.Option(min=0, max=1, help="False-discovery rate (0.05).")] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable lines out.")] = False,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say which concepts the chosen responses have over the rejected ones, and on which prompts."""
+    from undertow.preference.config import AuditConfig, PrefsConfig
+    from undertow.preference.run import audit_preferences, estimate_audit
+
+    settings = configure(AuditConfig, seed=seed, clusters=clusters, level=level)
+    config = configure(
+        PrefsConfig, audit=settings, identity=_columns(identity), strata=tuple(strata or ()),
+        embedding=embedding, embedder=embedder, skip_bad=skip_bad,
+    )  # fmt: skip
+    if dry_run:
+        return emit(estimate_audit(data, config), as_json, _render_data)
+    with terminal_progress() as progress:
+        summary = audit_preferences(data, out, config, progress, fresh)
+    return emit(summary, as_json, _render)
+
+
+def _columns(identity: str | None) -> tuple[str, str] | None:
+    if identity is None:
+        return None
+    names = [name.strip() for name in identity.split(",")]
+    if len(names) != 2 or not all(names):
+        raise UsageError(f"--identity {identity}: give two columns, COL,COL (chosen_model,rejected_model)")
+    return names[0], names[1]
+
+
+def _render_data(summary: dict[str, Any]) -> Iterator[str | Table]:
+    data = summary["data"]
+    yield f"{data['pairs']:,} pairs on {data['prompts']:,} prompts, of {data['rows']:,} rows"
+    for reason, n in {**data["dropped"], **data["noted"]}.items():
+        yield f"{n:,} × {reason}, first at {data['first'][reason]}"
+
+
+def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
+    yield from _render_data(summary)
+    columns = ("concept", "delta", "log-odds", "length held", "length, writers held", "pairs", "prompts", "")
+    shown = [c for c in summary["concepts"] if c["confirmed"]]
+    yield table(columns, [_concept(c) for c in shown[:_SHOWN]], "confirmed concepts, length first")
+    heads = ("on prompts or pairs", "pushes", "concept", "Δ", "Δ min", "q", "pairs", "prompts", "")
+    shown = [h for h in summary["hypotheses"] if h["confirmed"]]
+    yield table(heads, [_hypothesis(h) for h in shown[:_SHOWN]], "confirmed hypotheses")
+    said, floors = summary["confirmed"], summary["null_floors"]
+    told = ", ".join(f"{name} {floors[name]:.3g}" for name in ("global", "local") if name in floors)
+    yield f"{said['concepts']} concepts and {said['hypotheses']} hypotheses confirmed"
+    yield f"label-swap floor of Δ min: {told or 'none'}"
+    yield f"all of them in {summary['out']}"
+
+
+def _concept(c: dict[str, Any]) -> tuple[object, ...]:
+    effects = (_span(c, name) for name in ("coef", "coef_length", "coef_length_identity"))
+    return (c["name"], f"{c['delta']:+.3f}", *effects, c["n"], c["n_prompts"], _explained(c))
+
+
+def _span(c: dict[str, Any], name: str) -> str | None:
+    value, interval = c[name], c[f"{name}_interval"]
+    if value is None:
+        return None
+    return f"{value:+.2f} [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else f"{value:+.2f}"
+
+
+def _explained(c: dict[str, Any]) -> str:
+    by = [name for name in ("length", "identity") if c.get(f"{name}_explained")]
+    words = {"length": "length explains it", "identity": "the writer explains it"}
+    return words[by[0]] if by else ""
+
+
+def _hypothesis(h: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        one_line(h["prompt_group"], 60), h["direction"], h["concept"], f"{h['delta']:+.2f}", h["delta_min"],
+        h["q"], h["n"], h["n_prompts"], _explained(h),
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""``undertow prefs`` end to end on the lab's set: tables, resume, refusals."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from undertow.cli.app import main
+from undertow.errors import UsageError
+from undertow.lab.pairs import draw_pairs, write_pairs
+from undertow.preference.config import AuditConfig, PrefsConfig
+from undertow.preference.run import audit_preferences
+from undertow.records import Finding
+from undertow.store.tables import from_jsonable, read_json, read_table, write_table
+
+CONFIG = PrefsConfig(embedding=False, audit=AuditConfig(null_draws=50))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    world = draw_pairs("paper", 0, 4000)
+    return world, write_pairs(folder, world)
+
+
+@pytest.fixture(scope="module")
+def audited(lab, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prefs") / "run"
+    return audit_preferences(lab[1], out, CONFIG), out
+
+
+def test_the_summary_keeps_its_contract(audited):
+    summary, out = audited
+    assert summary == read_json(out / "summary.json")
+    assert summary["status"] == "complete"
+    assert summary["counts"]["tried"] == 4000
+    first = summary["concepts"][0]
+    assert first["name"] == "length"
+    assert {"name", "delta", "interval", "d", "q", "n", "n_prompts", "confirmed", "length_explained",
+            "identity_explained", "coef", "coef_interval", "coef_length", "coef_length_interval",
+            "coef_length_identity", "coef_length_identity_interval"} <= set(first)  # fmt: skip
+    assert {"prompt_group", "concept", "direction", "delta", "delta_min", "d", "z", "q", "n", "n_prompts",
+            "confirmed", "length_explained", "example_ids"} <= set(summary["hypotheses"][0])  # fmt: skip
+    assert summary["null_floor"] > 0
+    assert read_table(out / "hypotheses.parquet").num_rows == len(summary["hypotheses"])
+
+
+def test_global_plants_are_confirmed_and_the_length_decoy_is_marked(audited):
+    concepts = {c["name"]: c for c in audited[0]["concepts"]}
+    for name in ("bold", "emoji", "table", "word: goblin"):
+        assert concepts[name]["confirmed"], name
+        assert concepts[name]["delta"] > 0
+        assert concepts[name]["length_explained"] is False
+    assert concepts["bullet"]["length_explained"] is True
+    assert not concepts["quotation"]["confirmed"]
+
+
+def test_findings_lead_to_rows_that_are_in_the_data(audited, lab):
+    summary, out = audited
+    findings = [from_jsonable(Finding, row) for row in read_json(out / "findings.json")]
+    rows = read_table(out / "rows.parquet")
+    assert set(rows["finding"].unique().to_pylist()) == {finding.id for finding in findings}
+    assert set(rows["id"].to_pylist()) <= set(lab[0].table["id"].to_pylist())
+    praised = next(h for h in summary["hypotheses"] if h["concept"] == "opens with praise" and h["confirmed"])
+    finding = next(f for f in findings if f.id == praised["id"])
+    assert finding.rate.value > 0.6 > 0.2
+    assert finding.exemplars
+    texts = read_table(out / "examples.parquet")
+    assert set(praised["example_ids"]) <= set(texts["id"].to_pylist())
+
+
+def test_predictions_are_beside_the_audit(audited):
+    bold = [p for p in audited[0]["predicted"] if p["target"] == "bold"]
+    assert {p["how"] for p in bold} == {"filter", "downweight", "shape", "quarantine"}
+    for each in bold:
+        assert (each["after"] > each["before"]) == (each["how"] == "shape" and each["strength"] < 0)
+
+
+def test_the_same_command_returns_what_is_there(audited, lab):
+    summary, out = audited
+    assert audit_preferences(lab[1], out, CONFIG) == summary
+    with pytest.raises(UsageError, match="holds another run"):
+        audit_preferences(lab[1], out, PrefsConfig(embedding=False))
+
+
+def test_bad_rows_are_named_and_counted(tmp_path, capsys):
+    rows = draw_pairs("paper", 1, 300).table.to_pylist()
+    rows[3]["chosen"] = rows[3]["rejected"]
+    rows[5]["chosen"] = "  "
+    rows.append({**rows[7], "id": "again"})
+    path = tmp_path / "pairs.parquet"
+    write_table(pa.Table.from_pylist(rows), path)
+    assert main(["prefs", str(path), "--out", str(tmp_path / "run"), "--dry-run", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["counts"] == {"tried": 301, "scored": 298, "failed": 3}
+    assert told["failures"] == {
+        "both responses are equal": 1, "a response is empty": 1, "the same pair again": 1,
+    }  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_columns_are_one_line(tmp_path, capsys, lab):
+    assert main(["prefs", str(lab[1]), "--out", str(tmp_path / "run"), "--identity", "one"]) == 2
+    assert "COL,COL" in capsys.readouterr().err
+    assert main(["prefs", str(lab[1]), "--out", str(tmp_path / "run"), "--strata", "country"]) == 2
+    assert "country" in capsys.readouterr().err
