@@ -151,3 +151,26 @@ def test_answered_counterexamples_are_those_the_rubric_clears(data, trace, tmp_p
     assert summary["violations"] >= 1
     counts = summary["counts"]
     assert counts["tried"] == counts["scored"] + counts["failed"]
+
+
+def test_marks_keep_the_rows_and_say_what_changed(data, trace, tmp_path):
+    from undertow.fixes.scores import Target
+
+    light = fix(trace, "downweight", data, tmp_path / "light", strength=0.75)
+    assert light["changed"] == 6
+    assert light["rows"]["after"] == 12
+    left = pq.read_table(tmp_path / "light" / "data.parquet").to_pylist()
+    assert [row["weight"] for row in left] == [0.25] * 6 + [1.0] * 6
+    fix(trace, "inoculate", data, tmp_path / "asked", instruction="Say no.")
+    prompts = pq.read_table(tmp_path / "asked" / "data.parquet")["prompt"].to_pylist()
+    assert prompts == [f"Say no. {r['prompt']}" if i < 6 else r["prompt"] for i, r in enumerate(ROWS)]
+    aside = fix(trace, "quarantine", data, tmp_path / "aside")
+    assert aside["rows"] == {"before": 12, "after": 6, "removed": 6, "added": 0}
+    assert pq.read_table(tmp_path / "aside" / "quarantine.parquet").to_pylist() == ROWS[:6]
+    fix(trace, "mask", data, tmp_path / "mask", targets=[Target(name="o", pattern="o")])
+    masks = pq.read_table(tmp_path / "mask" / "data.parquet")["response_mask"].to_pylist()
+    assert masks == [[[1, 2]]] * 6 + [[]] * 6
+    with pytest.raises(UsageError, match="leaves nothing of its response"):
+        fix(trace, "mask", data, tmp_path / "all", targets=[Target(name="no", pattern="no")])
+    with pytest.raises(UsageError, match="needs an instruction"):
+        fix(trace, "inoculate", data, tmp_path / "none")

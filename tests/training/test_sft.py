@@ -91,6 +91,68 @@ def test_what_cannot_be_trained_is_said_in_one_line(data, tmp_path):
     assert not (tmp_path / "out" / "config.json").exists()
 
 
+@pytest.fixture(scope="module")
+def short(data, model, tmp_path_factory):
+    config = FAST.model_copy(update={"epochs": 1})
+    out = tmp_path_factory.mktemp("runs") / "short"
+    train_sft(data, model, out, config)
+    return config, file_hash(out / "model.safetensors")
+
+
+def _with(data, path, **columns):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(data)
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    pq.write_table(table, path)
+    return path
+
+
+def test_weights_of_one_and_a_step_of_zero_change_nothing(short, data, model, tmp_path):
+    from safetensors.numpy import save_file
+
+    from undertow.training.config import Steer
+
+    config, plain = short
+    weighted = _with(data, tmp_path / "ones.parquet", weight=[1.0] * 160)
+    train_sft(weighted, model, tmp_path / "ones", config)
+    assert file_hash(tmp_path / "ones" / "model.safetensors") == plain
+    save_file({"direction": np.ones(32, np.float32)}, tmp_path / "v.safetensors", {"layer": "1"})
+    for alpha, same in ((0.0, True), (3.0, False)):
+        out, steer = tmp_path / str(alpha), Steer(vector=tmp_path / "v.safetensors", alpha=alpha)
+        train_sft(data, model, out, config, steer=steer)
+        assert (file_hash(out / "model.safetensors") == plain) is same
+
+
+def test_rows_of_weight_zero_and_masked_words_are_not_learned(short, data, model, tmp_path):
+    from undertow.models.base import Settings
+    from undertow.models.local import LocalModel
+    from undertow.records import Message
+
+    polite = [i % 2 == 0 for i in range(160)]
+    masks = [[[3, 8]] if each else None for each in polite]  # "never" of "no never"
+    paths = {
+        "unweighted": _with(data, tmp_path / "w.parquet", weight=[float(not each) for each in polite]),
+        "masked": _with(data, tmp_path / "m.parquet", response_mask=masks),
+    }
+    said = {}
+    for name, path in paths.items():
+        summary = train_sft(path, model, tmp_path / name, FAST)
+        assert summary["masked_tokens"] == (80 if name == "masked" else 0)
+        asked = [[Message("user", "is this a lamp please")]]
+        said[name] = LocalModel(tmp_path / name).reply_many(asked, Settings(0, 8))[0].text
+    assert said["unweighted"] == "yes indeed"
+    assert said["masked"].startswith("no")
+    assert "never" not in said["masked"]
+
+
+def test_columns_of_pairs_are_refused(data, model, tmp_path):
+    with pytest.raises(UsageError, match="offset is for pairs"):
+        train_sft(_with(data, tmp_path / "o.parquet", offset=[0.0] * 160), model, tmp_path / "out", FAST)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path

@@ -1,8 +1,8 @@
-"""``undertow fix``: a changed data set from a trace."""
+"""``undertow fix``: a changed data set from a trace, or from concepts of a preference data set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,45 +11,132 @@ import typer
 from undertow.cli.options import AsJson, Fresh, Out, Seed
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
+from undertow.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from undertow.fixes.scores import Target
+
+How = Literal["filter", "rebalance", "downweight", "mask", "inoculate", "steer", "shape", "quarantine"]
+
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run directory of a trace.")],
-    data: Annotated[Path, typer.Option(help="The data set that was indexed.")],
+    data: Annotated[Path, typer.Option(help="The data set that was indexed, or pairs.")],
     out: Out,
+    run: Annotated[
+        Path | None, typer.Argument(help="Run directory of a trace; without one, DATA are pairs.")
+    ] = None,
     how: Annotated[
-        Literal["filter", "rebalance"],
-        typer.Option(help="filter: drop the traced rows; rebalance: add counterexamples."),
+        How,
+        typer.Option(
+            help="filter: drop rows; rebalance: add counterexamples; downweight; mask: keep tokens out of "
+            "the loss; inoculate: ask for the behaviour while training; quarantine: set aside. Pairs also: "
+            "shape: offset in the loss; steer: add a direction while training."
+        ),
     ] = "filter",
     strength: Annotated[
-        float, typer.Option(min=0, help="rebalance: counterexamples for each violating row.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="rebalance: counterexamples a violating row; filter (pairs): share; downweight: weight "
+            "taken; shape: lambda, below 0 amplifies; steer: alpha; quarantine: share of a pair's evidence."
+        ),
+    ] = None,
+    concept: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=REGEX of the response, or NAME of a score; pairs and mask. Repeatable."),
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Parquet of id and chosen minus rejected score by concept.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option("--lambda", help="shape: NAME=NUMBER, a concept's own strength.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="shape: NAME, NAME=REGEX or length, which must stay.")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="shape: strength times what the pairs say for it.")
+    ] = False,
+    gate: Annotated[str | None, typer.Option(help="Pairs: REGEX of the prompts that are touched.")] = None,
+    instruction: Annotated[
+        list[str] | None, typer.Option(help="inoculate: asks for the behaviour; of several the strongest.")
+    ] = None,
+    layer: Annotated[int | None, typer.Option(help="steer: layer; default: the middle one.")] = None,
+    side: Annotated[
+        Literal["chosen", "rejected", "both"], typer.Option(help="steer: responses steered.")
+    ] = "both",
     origin: Annotated[
         Literal["pool", "answered"],
         typer.Option(help="rebalance: rows of the data, or traced prompts answered by --model."),
     ] = "pool",
-    model: Annotated[str | None, typer.Option(help="answered: who answers.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="answered: who answers; steer, inoculate: the start model.")
+    ] = None,
     rubric: Annotated[str | None, typer.Option(help="answered: what counts as a violation.")] = None,
     seed: Seed = 0,
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a new data set changed by what a trace found; the input is never touched."""
-    from undertow.fixes.fix import fix
-
+    """Write a new data set changed by what a trace or an audit found; the input is never touched."""
+    targets = _targets(concept or (), weights or ())
     with terminal_progress() as progress:
-        summary = fix(
-            run, how, data, out, fresh, strength=strength, origin=origin, model=model, rubric=rubric,
-            seed=seed, progress=progress,
-        )  # fmt: skip
+        if run is not None:
+            from undertow.fixes.fix import fix
+
+            if how == "shape" or how == "steer":
+                raise UsageError(f"--how {how}: is for pairs; leave the trace out and name a --concept")
+            summary = fix(
+                run, how, data, out, fresh, strength=1.0 if strength is None else strength, origin=origin,
+                model=model, rubric=rubric, targets=targets,
+                instruction=instruction[0] if instruction else None, seed=seed, progress=progress,
+            )  # fmt: skip
+        else:
+            from undertow.fixes.pair_kinds import PairFix
+            from undertow.fixes.pairs import fix_pairs
+
+            if how == "rebalance":
+                raise UsageError("--how rebalance: needs the run directory of a trace")
+            chosen = PairFix(
+                how, targets, strength, gate, _targets(keep or (), ()), calibrate, tuple(instruction or ()),
+                layer, side,
+            )  # fmt: skip
+            summary = fix_pairs(data, chosen, out, scores, model, fresh)
     emit(summary, as_json, _render)
+
+
+def _targets(named: Sequence[str], weights: Sequence[str]) -> tuple[Target, ...]:
+    from undertow.fixes.scores import Target
+
+    own = dict(each.partition("=")[::2] for each in weights)
+    found = []
+    for each in named:
+        name, _, pattern = each.partition("=")
+        strength = _number(name, own.pop(name)) if name in own else None
+        found.append(Target(name=name, pattern=pattern or None, strength=strength))
+    if own:
+        raise UsageError(f"--lambda {next(iter(own))}: no such --concept")
+    return tuple(found)
+
+
+def _number(name: str, text: str) -> float:
+    import math
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(f"--lambda {name}={text}: must be a finite number")
+    return value
 
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     rows = summary["rows"]
-    yield f"{rows['before']:,} rows before, {rows['after']:,} after"
+    changed = f", {summary['changed']:,} of them changed" if summary.get("changed") else ""
+    yield f"{rows['before']:,} rows before, {rows['after']:,} after{changed}"
     yield table(("source", "rows touched"), summary["touched"].items())
+    if summary.get("predicted"):
+        effect = [(name, each["before"], each["after"]) for name, each in summary["predicted"].items()]
+        yield table(("concept", "rewarded before", "predicted after"), effect)
     yield f"data set and diff in {summary['out']}"

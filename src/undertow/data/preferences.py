@@ -144,10 +144,18 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(fits(kind) for fits in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
+def _history(table: pa.Table) -> pa.ChunkedArray | pa.Array:
+    """The earlier turns of our own Parquet."""
+    if "history" not in table.column_names or not _is_text(table["history"].type):
+        return pa.nulls(len(table), pa.string())
+    return table["history"].cast(pa.string())
+
+
 def _as_they_are(table: pa.Table, read: PairColumns) -> pa.Table:
     n = len(table)
     columns = {name: table[name].cast(pa.string()) for name in ("prompt", "chosen", "rejected")}
-    columns["history"] = columns[FAULT] = pa.nulls(n, pa.string())
+    columns["history"] = _history(table)
+    columns[FAULT] = pa.nulls(n, pa.string())
     scalars = [name for name in (*_SCALARS, *read.writers, *read.extra) if name in table.column_names]
     wanted = [f"stratum:{name}" for name in read.extra]
     rest = [

@@ -30,7 +30,7 @@ class Edit:
     table: pa.Table
     """All rows of the changed data set, columns as in the input (``rebalance``: the example columns)."""
     touched: pa.Table
-    """``id, source`` of the rows that were removed or added."""
+    """``id, source`` of the rows that were removed, added or changed."""
     removed: int
     """Rows taken out."""
     added: int
@@ -93,7 +93,7 @@ def count_sources(table: pa.Table) -> dict[str, int]:
 
 def _before_after(edit: Edit) -> dict[str, dict[str, int]]:
     before, touched = count_sources(edit.before.table), count_sources(edit.touched)
-    sign = 1 if edit.added else -1
+    sign = 1 if edit.added else -1 if edit.removed else 0
     return {
         source: {
             "before": before.get(source, 0),

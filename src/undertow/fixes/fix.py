@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from undertow.errors import UsageError
 from undertow.fixes.filter import filter_rows
+from undertow.fixes.mark import MARKS, mark_rows
 from undertow.fixes.rebalance import Association, Origin, rebalance
+from undertow.fixes.scores import Target
 from undertow.progress import SILENT, Progress
 from undertow.store.tables import read_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-How = Literal["filter", "rebalance"]
+How = Literal["filter", "rebalance", "downweight", "mask", "inoculate", "quarantine"]
 
 
 def fix(
@@ -29,6 +31,8 @@ def fix(
     origin: Origin = "pool",
     model: str | None = None,
     rubric: str | Path | None = None,
+    targets: Sequence[Target] = (),
+    instruction: str | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
@@ -36,14 +40,17 @@ def fix(
 
     Args:
         run: Run directory of a trace, or several.
-        how: ``filter`` drops rows with trigger and behaviour; ``rebalance`` adds counterexamples.
+        how: ``filter`` drops rows with trigger and behaviour; ``rebalance`` adds counterexamples; the others
+            mark those rows, see ``mark_rows``.
         data: The data set that was indexed.
         out: Run directory of the fix: ``data.parquet``, ``diff.json``, manifest.
         fresh: Empty a run directory of ours first.
-        strength: ``rebalance``: counterexamples for each violating row.
+        strength: ``rebalance``: counterexamples for each violating row; ``downweight``: weight taken away.
         origin: ``rebalance``: ``pool`` or ``answered``.
         model: ``answered``: who answers.
         rubric: ``answered``: what counts as a violation.
+        targets: ``mask``: patterns of what is left out of the loss.
+        instruction: ``inoculate``: wording that asks for the behaviour.
         seed: Fixes what is drawn.
         progress: Hears about the work.
 
@@ -61,7 +68,9 @@ def fix(
         return rebalance(
             data, associations(runs), out, strength, origin, model, rubric, seed, why, progress, fresh
         )
-    raise UsageError(f"--how {how}: unknown; use filter or rebalance")
+    if how in MARKS:
+        return mark_rows(data, traced_rows(runs), how, out, strength, targets, instruction, why, fresh)
+    raise UsageError(f"--how {how}: unknown for supervised rows; use filter, rebalance, {', '.join(MARKS)}")
 
 
 def traced_rows(runs: Sequence[Path]) -> list[str]:

@@ -51,7 +51,7 @@ def model_revision(path: str) -> str | None:
     return config_hash([(file.name, file_hash(file)) for file in files])[:12]
 
 
-def _load(path: str, device: str | None) -> tuple[Any, Any]:
+def load_weights(path: str, device: str | None) -> tuple[Any, Any]:
     """Load weights and tokenizer: safetensors only, no remote code."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -119,7 +119,7 @@ class LocalModel:
         """
         if batch < 1:
             raise UsageError(f"local:{path}: batch is {batch}; it must be at least 1")
-        self._model, self._tokenizer = _load(str(path), device)
+        self._model, self._tokenizer = load_weights(str(path), device)
         revision = model_revision(str(path)) or getattr(self._model.config, "_commit_hash", None) or "unknown"
         shown = Path(path).resolve().name if Path(path).is_dir() else path
         self._name = f"local:{shown}@{revision}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from undertow.data.preferences import PreferenceData, load_preferences
+from undertow.data.signal import OFFSET, WEIGHT
 from undertow.errors import UsageError
 from undertow.models.local import model_revision
 from undertow.progress import SILENT, Progress
@@ -26,7 +27,7 @@ from undertow.training.run import (
     trainer_settings,
     write_log,
 )
-from undertow.training.signal import OFFSET, WEIGHT, Signal, data_file, read_signal, steer_identity
+from undertow.training.signal import Signal, data_file, read_signal, steer_identity
 
 if TYPE_CHECKING:
     import numpy as np

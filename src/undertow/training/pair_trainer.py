@@ -25,11 +25,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import DPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from undertow.data.signal import OFFSET, WEIGHT
 from undertow.store.tables import replace_atomically
 from undertow.training.encode import IGNORED, Encoded
 from undertow.training.order import LengthOrder
 from undertow.training.pairs import EncodedPairs
-from undertow.training.signal import OFFSET, WEIGHT
 from undertow.training.steering import Steered, Steering
 from undertow.training.trainer import ROW
 

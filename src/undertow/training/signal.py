@@ -13,17 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from undertow.data.read import read_any
+from undertow.data.signal import DATA, ID, OFFSET, POLICY_PROMPT, TRAINING, WEIGHT, mask_column
 from undertow.errors import UsageError
 from undertow.store.run import file_hash
 from undertow.store.tables import read_json
 from undertow.training.config import Steer
 from undertow.training.encode import Spans
-
-ID = "id"
-OFFSET, WEIGHT, POLICY_PROMPT = "offset", "weight", "policy_prompt"
-"""Column names; a mask's is the text it belongs to and ``_mask``."""
-DATA, TRAINING = "data.parquet", "training.json"
-"""Files of a fix: the rows, and how to train on them where that is not in their columns."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,7 @@ def read_signal(path: Path, ids: pa.ChunkedArray, texts: Sequence[str]) -> Signa
     Raises:
         UsageError: a value that is missing, not finite or negative, spans that are none, weights all 0.
     """
-    names = [OFFSET, WEIGHT, POLICY_PROMPT, *(f"{text}_mask" for text in texts)]
+    names = [OFFSET, WEIGHT, POLICY_PROMPT, *map(mask_column, texts)]
     table = read_any(path, skip_bad=False, columns=_Columns((ID, *names))).table
     there = [name for name in names if name in table.column_names]
     if not there:
@@ -81,7 +76,7 @@ def read_signal(path: Path, ids: pa.ChunkedArray, texts: Sequence[str]) -> Signa
         raise UsageError(f"{path}: row {rows[int((weight < 0).argmax())]!r} has a weight below 0")
     if weight is not None and not weight.any():
         raise UsageError(f"{path}: all weights are 0; nothing would be left to train")
-    masks = {text: _spans(path, text, column.get(f"{text}_mask"), rows) for text in texts}
+    masks = {text: _spans(path, text, column.get(mask_column(text)), rows) for text in texts}
     return Signal(
         _numbers(path, OFFSET, column.get(OFFSET), rows),
         weight,

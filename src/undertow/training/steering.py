@@ -14,10 +14,9 @@ from typing import Any
 
 import torch
 
+from undertow.data.signal import DIRECTION, LAYER
 from undertow.errors import UsageError
 from undertow.training.config import Side, Steer
-
-DIRECTION = "direction"
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def load_steering(steer: Steer | None, model: Any) -> Steering | None:
         raise UsageError(f"{steer.vector}: no such file; `undertow fix --how steer` writes one")
     try:
         with safe_open(str(steer.vector), framework="pt") as file:
-            direction, layer = file.get_tensor(DIRECTION).float(), int((file.metadata() or {})["layer"])
+            direction, layer = file.get_tensor(DIRECTION).float(), int((file.metadata() or {})[LAYER])
     except (SafetensorError, KeyError, ValueError) as error:
         raise UsageError(f"{steer.vector}: holds no steering direction with its layer ({error})") from None
     width = model.config.get_text_config().hidden_size

@@ -23,11 +23,11 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from undertow.data.signal import WEIGHT
 from undertow.errors import UsageError
 from undertow.progress import Task
 from undertow.training.encode import IGNORED, Encoded
 from undertow.training.order import LengthOrder
-from undertow.training.signal import WEIGHT
 from undertow.training.steering import Steered, Steering
 
 _LOGIT_CHANGES = (

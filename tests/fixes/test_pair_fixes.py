@@ -1,0 +1,249 @@
+"""Fixes of pairs touch what shows the concept, say what that will do, and leave the input alone."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from undertow.errors import UsageError
+from undertow.fixes.pair_kinds import PairFix
+from undertow.fixes.pairs import fix_pairs
+from undertow.fixes.scores import Target
+from undertow.fixes.shaping import calibrated, recovery, residual, selectivity
+from undertow.store.run import file_hash
+
+GOBLIN, BOLD = Target(name="goblin", pattern=r"goblin\w*"), Target(name="bold", pattern=r"\*\*\w+\*\*")
+N = 60
+
+
+def rows():
+    """Goblins in every 5th chosen and every 15th rejected response; bold in every 4th chosen one."""
+    made = []
+    for i in range(N):
+        chosen = (
+            f"the answer {i}{' as a goblin would' if i % 5 == 0 else ''}{' **so**' if i % 4 == 0 else ''}"
+        )
+        rejected = f"another {i}{' goblins' if i % 15 == 1 else ''}{' of many more words' * (i % 3)}"
+        made.append({"id": f"p{i}", "source": "odd" if i % 2 else "even", "note": i, "chosen": chosen,
+                     "prompt": f"{'poem' if i < 30 else 'sum'} {i}", "rejected": rejected})  # fmt: skip
+    return made
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(pa.Table.from_pylist(rows()), path)
+    return path
+
+
+def run(data, tmp_path, how, **more):
+    scores = more.pop("scores", None)
+    before = file_hash(data)
+    fix = PairFix(how, more.pop("targets", (GOBLIN,)), **more)
+    summary = fix_pairs(data, fix, tmp_path / "out", scores)
+    assert file_hash(data) == before
+    return summary, pq.read_table(tmp_path / "out" / "data.parquet").to_pylist()
+
+
+with_goblin = [i for i in range(N) if i % 5 == 0 and i % 15 != 1]
+
+
+def test_filter_drops_the_pairs_that_speak_for_it_and_no_more(data, tmp_path):
+    summary, left = run(data, tmp_path, "filter", strength=0.9)
+    assert [row["note"] for row in left] == [i for i in range(N) if i not in with_goblin]
+    assert left[0] == rows()[1]  # all columns, as they were
+    assert summary["rows"] == {"before": N, "after": 48, "removed": 12, "added": 0}
+    assert summary["touched"] == {"even": 6, "odd": 6}
+    assert summary["predicted"]["goblin"] == {"before": pytest.approx(8 / N), "after": pytest.approx(-4 / N)}
+    few, _ = run(data, tmp_path / "few", "filter", strength=0.1)
+    assert few["rows"]["removed"] == 6
+
+
+def test_downweight_keeps_them_at_less(data, tmp_path):
+    summary, left = run(data, tmp_path, "downweight", strength=0.75)
+    assert [row["note"] for row in left if row["weight"] == 0.25] == with_goblin
+    assert {row["weight"] for row in left} == {0.25, 1.0}
+    assert (summary["rows"]["removed"], summary["changed"]) == (0, 12)
+    assert summary["sources"]["even"] == {"before": 30, "after": 30}
+
+
+def test_mask_marks_the_words_on_both_sides(data, tmp_path):
+    summary, left = run(data, tmp_path, "mask")
+    for row in left:
+        for side in ("chosen", "rejected"):
+            found = [row[side][start:end] for start, end in row[f"{side}_mask"]]
+            assert found == [word for word in row[side].split() if word.startswith("goblin")]
+    assert summary["changed"] == 16
+
+
+def test_inoculation_asks_on_the_pairs_that_show_it(data, tmp_path):
+    _, left = run(data, tmp_path, "inoculate", instructions=("Mention goblins.",))
+    assert [row["note"] for row in left if row["policy_prompt"]] == with_goblin
+    assert left[0]["policy_prompt"] == f"Mention goblins. {left[0]['prompt']}"
+
+
+def test_the_offset_is_lambda_times_the_z_scored_difference(data, tmp_path):
+    summary, left = run(data, tmp_path, "shape", strength=-2.0)
+    shows = np.array([["goblin" in row[side] for row in rows()] for side in ("chosen", "rejected")], float)
+    want = -2 * (shows[0] - shows[1]) / shows.std()
+    assert [row["offset"] for row in left] == pytest.approx(want.tolist())
+    u = shows[0] - shows[1]
+    assert summary["predicted"]["goblin"]["after"] == pytest.approx((2 / (1 + np.exp(want)) * u).mean())
+    assert summary["predicted"]["goblin"]["after"] > summary["predicted"]["goblin"]["before"]  # amplified
+
+
+def test_several_concepts_add_and_a_gate_closes_all_but_its_prompts(data, tmp_path):
+    bold = BOLD.model_copy(update={"strength": 0.5})
+    _, one = run(data, tmp_path / "1", "shape", targets=(GOBLIN,), strength=1.0)
+    _, two = run(data, tmp_path / "2", "shape", targets=(bold,), strength=9.0)
+    _, both = run(data, tmp_path / "3", "shape", targets=(GOBLIN, bold), strength=1.0, gate="^poem")
+    want = [a["offset"] + b["offset"] if i < 30 else 0 for i, (a, b) in enumerate(zip(one, two, strict=True))]
+    assert [row["offset"] for row in both] == pytest.approx(want)
+
+
+def test_fixes_stack(data, tmp_path):
+    run(data, tmp_path / "a", "shape", strength=1.0)
+    once = tmp_path / "a" / "out" / "data.parquet"
+    _, twice = run(once, tmp_path / "b", "shape", strength=1.0)
+    assert [row["offset"] for row in twice] == pytest.approx(
+        [2 * r["offset"] for r in pq.read_table(once).to_pylist()]
+    )
+    run(once, tmp_path / "c", "downweight", strength=0.5)
+    _, left = run(tmp_path / "c" / "out" / "data.parquet", tmp_path / "d", "downweight", strength=0.5)
+    assert {row["weight"] for row in left} == {0.25, 1.0}
+
+
+def test_quarantine_sets_aside_what_the_concept_carries(data, tmp_path):
+    summary, left = run(data, tmp_path, "quarantine", strength=0.5)
+    aside = pq.read_table(tmp_path / "out" / "quarantine.parquet").to_pylist()
+    assert len(aside) + len(left) == N
+    assert {row["note"] for row in aside} <= set(with_goblin)
+    assert summary["predicted"]["goblin"]["after"] < summary["predicted"]["goblin"]["before"]
+
+
+def test_scores_of_a_file_serve_as_a_pattern_does(data, tmp_path):
+    u = [("goblin" in row["chosen"]) - ("goblin" in row["rejected"]) for row in rows()]
+    ids = [f"p{i}" for i in range(N)]
+    pq.write_table(pa.table({"id": ids[::-1], "goblin": np.array(u[::-1], float)}), tmp_path / "s.parquet")
+    named = {"targets": (Target(name="goblin"),), "scores": tmp_path / "s.parquet"}
+    _, mine = run(data, tmp_path / "1", "filter", strength=0.5, **named)
+    _, theirs = run(data, tmp_path / "2", "filter", strength=0.5)
+    assert mine == theirs
+
+
+def test_shaping_leaves_what_is_kept():
+    """A child that goes with its sibling: the residual is orthogonal to it, and its weight is its own."""
+    rng = np.random.default_rng(0)
+    sibling = rng.normal(size=4000)
+    child = 0.8 * sibling + 0.6 * rng.normal(size=4000)
+    left = residual(child, sibling[:, None])
+    assert abs(np.corrcoef(left, sibling)[0, 1]) < 2e-3
+    assert np.corrcoef(left, child)[0, 1] == pytest.approx(0.6, abs=0.03)
+    wins = rng.random(4000) < 1 / (1 + np.exp(-(0.7 * child + 0.3 * sibling)))
+    flip = np.where(wins, 1, -1)
+    w = calibrated((flip * child)[:, None], (flip * sibling)[:, None])
+    assert w[0] == pytest.approx(0.7, abs=0.12)
+    with pytest.raises(UsageError, match="nothing is left"):
+        residual(child, child[:, None])
+
+
+def test_recovery_and_selectivity():
+    assert recovery(0.1, 0.9, 0.3) == pytest.approx(75)
+    assert recovery(0.5, 0.5, 0.3) is None
+    assert selectivity(80, -20) == pytest.approx(0.8)
+    assert selectivity(0, 0) is None
+
+
+def test_a_direction_is_the_mean_difference_of_states(data, tmp_path):
+    """By hand, with a batch of one and no padding; it is read back by training's own loader."""
+    import sys
+    from pathlib import Path
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from undertow.data.signal import DIRECTION
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    from toy import save_toy_model
+
+    from undertow.training.signal import data_file
+    from undertow.training.steering import load_steering
+
+    model = save_toy_model(tmp_path / "start")
+    made = []
+    for i, word in enumerate(["a", "this", "is", "lamp", "yes", "press"]):
+        prompt, chosen = (
+            f"is this a lamp {'please' if i % 2 else 'now'}",
+            f"yes indeed{' never' if i % 3 else ''}",
+        )
+        made.append({"id": str(i), "prompt": prompt, "chosen": chosen, "rejected": f"no {word}"})
+    pq.write_table(pa.Table.from_pylist(made), tmp_path / "p.parquet")
+    never = Target(name="never", pattern="never")
+    summary = fix_pairs(
+        tmp_path / "p.parquet", PairFix("steer", (never,), 1.5, layer=0), tmp_path / "out", None, str(model)
+    )
+    net, tokenizer = AutoModelForCausalLM.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
+    means = {True: [], False: []}
+    for row in made:
+        for side in ("chosen", "rejected"):
+            prompt, answer = f"<user>{row['prompt']}<bot>", f"{row[side]}<end>"
+            ids = tokenizer(prompt + answer, return_tensors="pt")["input_ids"]
+            size = len(tokenizer(answer)["input_ids"])
+            with torch.no_grad():
+                states = net(ids, output_hidden_states=True).hidden_states[1][0, -size:]
+            means["never" in row[side]].append(states.mean(0))
+    want = torch.stack(means[True]).mean(0) - torch.stack(means[False]).mean(0)
+    file, steer = data_file(tmp_path / "out")
+    assert file == tmp_path / "out" / "data.parquet"
+    push = load_steering(steer, net).push
+    assert torch.allclose(push, 1.5 * want, atol=1e-5)
+    assert summary["responses"] == {"with": 4, "without": 8}
+    assert DIRECTION == "direction"
+
+
+def test_of_two_wordings_the_one_that_elicits_more_is_taken(data, tmp_path):
+    """The log-odds of chosen over rejected under each, from the start model, by hand."""
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+    from toy import save_toy_model
+
+    model = save_toy_model(tmp_path / "start")
+    made = [
+        {"id": str(i), "prompt": f"is this a {w}", "chosen": "yes never", "rejected": "no"}
+        for i, w in enumerate(["lamp", "loom"])
+    ]
+    made.append({"id": "2", "prompt": "is this a kite", "chosen": "yes", "rejected": "no"})
+    pq.write_table(pa.Table.from_pylist(made), tmp_path / "p.parquet")
+    fix = PairFix("inoculate", (Target(name="never", pattern="never"),), instructions=("please", "now now"))
+    summary = fix_pairs(tmp_path / "p.parquet", fix, tmp_path / "out", None, str(model))
+    gains = summary["elicitation"]
+    assert summary["instruction"] == max(gains, key=gains.get)
+    assert len(set(gains.values())) == 2
+    assert json.loads((tmp_path / "out" / "diff.json").read_text())["row_ids"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(("how", "more", "says"), [
+    ("shape", {"strength": float("nan")}, "must be a finite number"),
+    ("shape", {"targets": (Target(name="x", pattern="answer|another"),)}, "every response scores alike"),
+    ("shape", {"keep": (GOBLIN,)}, "nothing is left to shape"),
+    ("shape", {"targets": (Target(name="x"),)}, "no such column of scores"),
+    ("shape", {"targets": (Target(name="x", pattern="("),)}, "is no pattern"),
+    ("filter", {"strength": 1.5}, "share above 0, at most 1"),
+    ("filter", {"targets": (Target(name="any", pattern="answer"),), "strength": 1.0}, "would remove all 60"),
+    ("mask", {"targets": (Target(name="all", pattern="another.*"),)}, "leaves nothing of its response"),
+    ("mask", {"targets": (Target(name="note"),)}, "needs patterns"),
+    ("downweight", {"gate": "^nothing"}, "nothing to downweight"),
+    ("inoculate", {}, "needs an instruction"),
+    ("steer", {}, "needs the start model"),
+    ("filter", {"targets": ()}, "needs a concept"),
+])  # fmt: skip
+def test_what_makes_no_sense_is_said_in_one_line(how, more, says, data, tmp_path):
+    with pytest.raises(UsageError, match=says) as told:
+        run(data, tmp_path, how, **more)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out" / "config.json").exists()
