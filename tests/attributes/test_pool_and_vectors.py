@@ -166,3 +166,44 @@ def test_an_index_of_conversations_gives_them_whole(tmp_path: Path) -> None:
     assert pool.texts == ["held"]
     turns = (Message("user", "a"), Message("assistant", "b"), Message("user", "c"))
     assert pool.prompts == [turns, "alone", "d"]
+
+
+def grown(rng: np.random.Generator, n: int, centres: int, d: int = 48) -> NDArray[np.float32]:
+    """Unit rows round some centres."""
+    rows = rng.standard_normal((centres, d))[rng.integers(0, centres, n)] + 0.6 * rng.standard_normal((n, d))
+    return unit(rows)
+
+
+@pytest.mark.parametrize("pruned_from", [1, 10**9])
+def test_a_row_given_twice_is_a_row_of_weight_two(pruned_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "PRUNED_FROM", pruned_from)
+    rng = np.random.default_rng(0)
+    points, weights = grown(rng, 600, 20), rng.integers(1, 3, 600)
+    once, ids = spherical_kmeans(points, weights.astype(float), 20, seed=1)
+    twice = np.repeat(points, weights, axis=0)
+    repeated, repeated_ids = spherical_kmeans(twice, np.ones(len(twice)), 20, seed=1)
+    assert (np.repeat(ids, weights) == repeated_ids).all()
+    assert np.allclose(once, repeated, atol=1e-5)
+    ignored, _ = spherical_kmeans(points, np.ones(600), 20, seed=1)
+    assert not np.allclose(once, ignored, atol=1e-3)
+
+
+def test_the_pruned_loop_is_as_good_as_faiss_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    points, weights = grown(rng, 8000, 300), rng.integers(1, 9, 8000).astype(float)
+
+    def objective(pruned_from: int) -> tuple[float, NDArray[np.int64]]:
+        monkeypatch.setattr(cluster, "PRUNED_FROM", pruned_from)
+        centroids, ids = spherical_kmeans(points, weights, 200, seed=3)
+        return float(np.average((points * centroids[ids]).sum(axis=1), weights=weights)), ids
+
+    ours, ids = objective(1)
+    assert ours >= 0.995 * objective(10**9)[0]
+    assert (objective(1)[1] == ids).all()
+
+
+def test_a_centroid_without_points_takes_a_badly_placed_one() -> None:
+    points = unit([[1, 0, 0], [1, 0.01, 0], [0, 1, 0], [0, 0, 1]])
+    start = unit([[1, 0, 0], [1, 0, 0], [0, 1, 0.1]])
+    centroids = cluster.lloyd(points, np.ones(4), start, 3, seed=0)
+    assert len(set(assign(points, centroids).tolist())) == 3

@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from undertow.errors import UsageError
-from undertow.index import build
+from undertow.index import build, executors
 from undertow.index.build import build_index
 from undertow.index.config import IndexConfig
 from undertow.index.open import Index
+from undertow.store import run
 
 STAGES = ["load", "extract", "embed", "cluster", "write"]
 
@@ -40,6 +41,7 @@ class HashEmbedder:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("undertow.models.embed.open_embedder", lambda spec: HashEmbedder())
     monkeypatch.setattr(build, "SHARD_ROWS", 64)
+    monkeypatch.setattr(build, "EXAMPLE_ROWS", 32)
 
 
 @pytest.fixture
@@ -98,20 +100,23 @@ def test_another_seed_or_other_data_is_another_index(data: Path, tmp_path: Path)
     assert build_index(data, tmp_path / "index", fresh=True)["counts"]["scored"] == 40
 
 
-@pytest.mark.parametrize("stage", ["extract", "embed-response-00000", "cluster", "write"])
+@pytest.mark.parametrize(
+    "stage", ["vocabulary", "extract-00001", "extract", "embed-response-00000", "cluster", "write"]
+)
 def test_a_build_that_died_in_a_stage_goes_on_there(
     stage: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(data, tmp_path / "whole")
-    run_stage = build._Build.stage
+    make_stage = run.make_stage
 
-    def dies(self: build._Build, name: str, *rest: object) -> object:
-        if name == stage:
+    def dies(folder: Path, *rest: object) -> object:
+        if folder.name == stage:
             raise KeyboardInterrupt
-        return run_stage(self, name, *rest)
+        return make_stage(folder, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(build._Build, "stage", dies)
+        patch.setattr(run, "make_stage", dies)
+        patch.setattr(executors, "make_stage", dies)
         with pytest.raises(KeyboardInterrupt):
             build_index(data, tmp_path / "index")
     with pytest.raises(UsageError, match="not finished"):
@@ -125,7 +130,7 @@ def test_a_build_that_died_in_a_stage_goes_on_there(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from undertow.index import build
+from undertow.index import build, executors
 def dies(*rest):
     os.kill(os.getpid(), signal.SIGKILL)
 build.attribute_table = dies

@@ -149,25 +149,26 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[4])
 import test_describe as test
 from undertow.attributes import llm
-from undertow.index import build, describe
+from undertow.index import build, describe, executors
+from undertow.store import run
 import undertow.models.embed
 describe.SHARD_EXAMPLES = 50
 undertow.models.embed.open_embedder = lambda spec: test.HashEmbedder()
 died = sys.argv[3]
-run_stage, tell, told = build._Build.stage, llm.Describer.describe, []
-def stage(self, name, unit, make):
+make_stage, tell, told = run.make_stage, llm.Describer.describe, []
+def stage(place, key, make):
     def dies(folder):
         said = make(folder)
-        if name == died:
+        if place.name == died:
             os.kill(os.getpid(), signal.SIGKILL)
         return said
-    return run_stage(self, name, unit, dies)
+    return make_stage(place, key, dies)
 async def describes(self, passage):
     told.append(passage)
     if died == "calls" and len(told) == 140:
         os.kill(os.getpid(), signal.SIGKILL)
     return await tell(self, passage)
-build._Build.stage = stage
+run.make_stage = executors.make_stage = stage
 llm.Describer.describe = describes
 build.build_index(Path("data.jsonl"), Path("index"), test.model(sys.argv[1]))
 """

@@ -42,6 +42,12 @@ def command(
     price: Annotated[
         str | None, typer.Option(help="IN,OUT in US dollars per million tokens where none is known.")
     ] = None,
+    executor: Annotated[str, typer.Option(help="local, ray or slurm: what runs the steps.")] = "local",
+    workers: Annotated[int | None, typer.Option(min=1, help="Shards at once; local: one process.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="HOST:PORT of a Ray cluster, or auto.")] = None,
+    executor_config: Annotated[
+        Path | None, typer.Option(help="YAML for Ray or Slurm: partition, time, mem_per_cpu_gb, ….")
+    ] = None,
     dry_run: DryRun = False,
     fresh: Fresh = False,
     as_json: AsJson = False,
@@ -49,12 +55,17 @@ def command(
     """Describe every row of a data set by attributes, so that behaviours can be traced to rows."""
     from undertow.index.build import build_index, estimate_index
     from undertow.index.config import IndexConfig
+    from undertow.index.executors import ExecutorConfig, read_options
     from undertow.models.prices import parse_price
 
+    runs_on = configure(
+        ExecutorConfig, executor=executor, workers=workers, ray_address=ray_address,
+        options=read_options(executor_config) if executor_config else None,
+    )  # fmt: skip
     config = configure(
         IndexConfig, extractor=extractor, clusters=clusters, seed=seed, embedder=embedder, skip_bad=skip_bad,
         failure_share=failure_share, concurrency=concurrency, max_calls=max_calls, max_cost=max_cost,
-        price=parse_price(price) if price else None,
+        price=parse_price(price) if price else None, executor=runs_on,
     )  # fmt: skip
     if dry_run:
         return emit(estimate_index(data, config), as_json, _render_estimate)

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from undertow.attributes.cluster import default_k
@@ -29,7 +28,7 @@ from undertow.attributes.embed import distinct
 from undertow.attributes.llm import PROMPT_HASH
 from undertow.errors import UsageError
 from undertow.index.attribute_table import alone, attribute_table
-from undertow.index.clusters import cluster, cluster_table
+from undertow.index.clusters import Clusters, cluster, cluster_table, named
 from undertow.index.config import IndexConfig
 from undertow.index.describe import (
     Described,
@@ -41,22 +40,30 @@ from undertow.index.describe import (
     read_described,
 )
 from undertow.index.estimate import NOTHING, estimate
+from undertow.index.executors import Step, per_second, run_step, shard_folder, timed
 from undertow.index.incidence import Incidence
+from undertow.index.kmeans import ShardedKmeans
 from undertow.index.open import SIDES
+from undertow.index.sample import sampled
+from undertow.index.steps import Embed, Extract, forget
 from undertow.models.prices import list_price
 from undertow.progress import SILENT, Progress
 from undertow.records import Side
 from undertow.store.run import RunDir, config_hash, file_hash
-from undertow.store.tables import atomic_write_json, read_shard, read_table, write_shard, write_table
+from undertow.store.tables import atomic_write_json, read_shard, read_table, write_table
 from undertow.store.undo import undo_start
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from undertow.models.base import Embedder
-
 SHARD_ROWS = 4096
 """Attributes per vector shard: also what a kill during embedding can lose."""
+EXAMPLE_ROWS = 32_768
+"""Rows per shard of local extraction."""
+IN_MEMORY = 1_000_000
+"""Attributes clustered by one process; more are clustered shard by shard."""
+KMEANS_FILES = 64
+"""Vector shards in a shard of the k-means."""
 
 
 def build_index(
@@ -89,6 +96,7 @@ def build_index(
         undo_start(run)
         raise
     finally:
+        forget()
         run.close()
 
 
@@ -124,7 +132,7 @@ class _Build:
         self.run = run
         self.config = config
         self.progress = progress
-        parts = [run.identity["inputs"], run.identity["config"]]
+        parts = [run.identity["inputs"], run.identity["config"], EXAMPLE_ROWS, SHARD_ROWS]
         self.key = config_hash([*parts, PROMPT_HASH] if config.by_model else parts)
 
     def make(self, data: Path) -> dict[str, Any]:
@@ -133,13 +141,10 @@ class _Build:
         described = self.describe() if self.config.by_model else None
         if described and (described.stopped or described.share_failed() > self.config.failure_share):
             return self.unfinished(loaded, described)
-        extract = self.extract if described is None else self.join
-        extracted = self.stage("extract", "examples", extract)
+        extracted = self.extract(loaded["rows"]) if described is None else self.joined(described)
         embedded = [self.embed(side, extracted[f"{side}_attributes"]) for side in SIDES]
         clustered = self.stage("cluster", "attributes", self.cluster)
         written = self.stage("write", "files", lambda folder: self.write(embedded[0]))
-        if described:
-            extracted = _add_time(extracted, described.shards)
         stages = [loaded, extracted, _sum_stages("embed", embedded), clustered, written]
         info = {
             "key": self.key,
@@ -188,14 +193,10 @@ class _Build:
     def stage(self, name: str, unit: str, make: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
         """Run one stage once, timed; its JSON holds ``rows`` and what the stage has to say."""
 
-        def timed(folder: Path) -> dict[str, Any]:
-            started = time.monotonic()
-            said = make(folder)
-            seconds = time.monotonic() - started
-            rate = round(said["rows"] / seconds, 1) if seconds else None
-            return {"name": name, "seconds": round(seconds, 3), "rows_per_second": rate, **said}
+        def work(folder: Path) -> dict[str, Any]:
+            return {"name": name, **timed(lambda: make(folder))}
 
-        result: dict[str, Any] = self.run.stage(name, self.key, timed)
+        result: dict[str, Any] = self.run.stage(name, self.key, work)
         self.progress.say(f"{name}: {result['rows']:,} {unit} in {result['seconds']:.1f} s")
         return result
 
@@ -203,38 +204,63 @@ class _Build:
         """Return where a finished stage's files are."""
         return self.run.stage_path(stage)
 
-    @cached_property
-    def embedder(self) -> Embedder:
-        """The embedder, opened by the first stage that needs it."""
-        from undertow.models.embed import open_embedder
-
-        return open_embedder(self.config.embedder)
+    def shards(self, step: Step, count: int) -> list[dict[str, Any]]:
+        """Run a step on its shards, wherever they run; return what each said, in their order."""
+        return run_step(step, count, self.key, self.run.path, self.config.executor, self.progress)
 
     def load(self, folder: Path, data: Path) -> dict[str, Any]:
         """Normalise the data to id, source, prompt, response."""
         from undertow.data import load_examples
 
         examples = load_examples(data, skip_bad=self.config.skip_bad)
-        write_table(examples.table, folder / "examples.parquet")
+        write_table(examples.table, folder / "examples.parquet", EXAMPLE_ROWS)
         return {"rows": examples.table.num_rows, "skipped": examples.skipped}
 
-    def extract(self, folder: Path) -> dict[str, Any]:
-        """Mine the vocabulary, then say which attribute holds for which example."""
+    def extract(self, rows: int) -> dict[str, Any]:
+        """Learn the vocabulary from a sample, then say which attribute holds for which example."""
+        learned = self.stage("vocabulary", "examples", self.vocabulary)
+        parts = self.shards(Extract(EXAMPLE_ROWS), -(-rows // EXAMPLE_ROWS))
+        merged = self.stage("extract", "examples", lambda folder: self.merge(folder, len(parts)))
+        return _add_time(merged, [learned, *parts])
+
+    def vocabulary(self, folder: Path) -> dict[str, Any]:
+        """Mine the vocabulary of both sides."""
+        import pyarrow as pa
+
         from undertow.attributes.local import LocalExtractor
 
-        table = read_table(self.folder("load") / "examples.parquet")
-        extractor = LocalExtractor.fit(table, self.config.seed, self.progress)
+        schema = pa.schema({"text": pa.string(), "kind": pa.string()})
+        sample = sampled(self.folder("load") / "examples.parquet", self.config.seed)
+        extractor = LocalExtractor.fit(sample, self.config.seed, self.progress)
         extractor.save(folder / "extractor")
-        said: dict[str, Any] = {"rows": table.num_rows}
-        texts = {"query": table["prompt"], "response": table["response"]}
         for side in SIDES:
-            incidence = Incidence.from_matrix(extractor.transform(texts[side], side))
-            incidence.save(folder / f"{side}_incidence")
             entries = extractor.vocabulary(side)
-            attributes = attribute_table([e.text for e in entries], [e.kind for e in entries], incidence)
-            write_table(attributes, folder / f"{side}_attributes.parquet")
-            said |= {f"{side}_attributes": incidence.m, f"{side}_pairs": incidence.nnz}
+            columns = {"text": [e.text for e in entries], "kind": [e.kind for e in entries]}
+            write_table(pa.table(columns, schema=schema), folder / f"{side}.parquet")
+        return {"rows": len(sample)}
+
+    def merge(self, folder: Path, shards: int) -> dict[str, Any]:
+        """Join the shards' incidences and count the rows of each attribute."""
+        parts = [shard_folder(self.run.path, "extract", number) for number in range(shards)]
+        said: dict[str, Any] = {}
+        for side in SIDES:
+            entries = read_table(self.folder("vocabulary") / f"{side}.parquet").to_pydict()
+            folders = [part / side for part in parts]
+            incidence = Incidence.merge(folders, len(entries["text"]), folder / f"{side}_incidence")
+            self.tabulate(folder, side, entries["text"], entries["kind"], incidence)
+            said |= {"rows": incidence.n, f"{side}_attributes": incidence.m, f"{side}_pairs": incidence.nnz}
         return said
+
+    def tabulate(
+        self, folder: Path, side: Side, texts: list[str], kinds: list[str], incidence: Incidence
+    ) -> None:
+        """Write a side's table of attributes."""
+        table = attribute_table(texts, kinds, incidence)
+        write_table(table, folder / f"{side}_attributes.parquet", SHARD_ROWS)
+
+    def joined(self, described: Described) -> dict[str, Any]:
+        """Lay the model's sentences against the rows; the time of the calls is in it."""
+        return _add_time(self.stage("extract", "examples", self.join), described.shards)
 
     def join(self, folder: Path) -> dict[str, Any]:
         """Lay the model's sentences against the rows: distinct strings, who has which, what failed."""
@@ -249,27 +275,17 @@ class _Build:
             shape = (len(ids), len(unique.texts))
             incidence = Incidence.from_matrix(sparse.csr_array(pairs, shape=shape))
             incidence.save(folder / f"{side}_incidence")
-            attributes = attribute_table(unique.texts, ["llm"] * incidence.m, incidence)
-            write_table(attributes, folder / f"{side}_attributes.parquet")
+            self.tabulate(folder, side, unique.texts, ["llm"] * incidence.m, incidence)
             said |= {f"{side}_attributes": incidence.m, f"{side}_pairs": incidence.nnz}
         return said
 
     def embed(self, side: Side, total: int) -> dict[str, Any]:
         """Embed the distinct attribute strings of a side, shard by shard."""
-        texts = read_table(self.folder("extract") / f"{side}_attributes.parquet", ["text"])["text"]
-        parts = []
-        with self.progress.task(f"embed {side} attributes", total) as task:
-            for number, start in enumerate(range(0, max(total, 1), SHARD_ROWS)):
-                chunk = texts.slice(start, SHARD_ROWS).to_pylist()
-
-                def make(folder: Path, chunk: list[str] = chunk, number: int = number) -> dict[str, Any]:
-                    vectors = self.embedder.embed(chunk) if chunk else np.empty((0, self.embedder.dim))
-                    write_shard(vectors, folder / f"{number:05d}.npy")
-                    return {"rows": len(chunk), "embedder": self.embedder.name, "dim": self.embedder.dim}
-
-                parts.append(self.stage(f"embed-{side}-{number:05d}", "attributes", make))
-                task.advance(len(chunk))
-        return {**_sum_stages("embed", parts), "embedder": parts[0]["embedder"], "dim": parts[0]["dim"]}
+        step = Embed(side, SHARD_ROWS, self.config.embedder)
+        parts = self.shards(step, max(1, -(-total // SHARD_ROWS)))
+        summed = _sum_stages(step.name, parts)
+        self.progress.say(f"{step.name}: {summed['rows']:,} attributes in {summed['seconds']:.1f} s")
+        return summed
 
     def cluster(self, folder: Path) -> dict[str, Any]:
         """Give each attribute its cluster and the cluster's name."""
@@ -287,17 +303,25 @@ class _Build:
         """Cluster a model's wordings; the centroids and a table of the clusters are left in ``folder``."""
         import pyarrow as pa
 
-        files = sorted(self.run.path.glob("stages/embed-query-*/*.npy"))
-        vectors = np.concatenate([read_shard(file) for file in files]).astype(np.float32)
-        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
         weights = table["count"].to_numpy()
         k = self.config.clusters or default_k(int(weights.sum()), len(table))
-        found = cluster(vectors, weights, table["text"].to_pylist(), k, self.config.seed)
+        found = self.kmeans(table, weights, k)
         np.save(folder / "query_centroids.npy", found.centroids, allow_pickle=False)
         write_table(cluster_table(found, weights), folder / "clusters.parquet")
-        labels = np.array(found.labels, dtype=object)[found.owner]
-        table = table.append_column("cluster", pa.array(found.owner))
-        return table.append_column("label", pa.array(labels, pa.string()))
+        labels = pa.array(found.labels, pa.string()).take(pa.array(found.owner))
+        return table.append_column("cluster", pa.array(found.owner)).append_column("label", labels)
+
+    def kmeans(self, table: pa.Table, weights: NDArray[np.int64], k: int) -> Clusters:
+        """Cluster in this process, or shard by shard where there is too much for one."""
+        texts = table["text"].to_pylist()
+        files = -(-len(table) // SHARD_ROWS)
+        if len(table) > IN_MEMORY:
+            by_shards = ShardedKmeans(self.run.path, self.stage, self.shards, files, KMEANS_FILES)
+            return named(*by_shards.fit(k, self.config.seed), weights, texts)
+        parts = [shard_folder(self.run.path, "embed-query", n) / f"{n:05d}.npy" for n in range(files)]
+        vectors = np.concatenate([read_shard(file).astype(np.float32) for file in parts])
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        return cluster(vectors, weights, texts, k, self.config.seed)
 
     def write(self, embedded: dict[str, Any]) -> dict[str, Any]:
         """Put the stages' files in their places; a hard link where the file system has them."""
@@ -314,7 +338,7 @@ class _Build:
             places.append((self.folder("extract") / "failures.parquet", "failures.parquet"))
             places += [(self.folder("cluster") / n, n) for n in ("query_centroids.npy", "clusters.parquet")]
         else:
-            places.append((self.folder("extract") / "extractor", "extractor"))
+            places.append((self.folder("vocabulary") / "extractor", "extractor"))
         for source, place in places:
             files += _publish(source, self.run.file(place))
         return {"rows": files}
@@ -336,16 +360,16 @@ def _counted(loaded: dict[str, Any], described: Described | None) -> dict[str, A
 
 
 def _add_time(joined: dict[str, Any], shards: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add the time of the calls to that of the join."""
+    """Add the time of the parts to that of the join."""
     seconds = joined["seconds"] + sum(shard["seconds"] for shard in shards)
-    rate = round(joined["rows"] / seconds, 1) if seconds else None
+    rate = per_second(joined["rows"], seconds)
     return {**joined, "seconds": round(seconds, 3), "rows_per_second": rate}
 
 
 def _sum_stages(name: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Add up the parts of a stage that ran in pieces."""
     seconds, rows = sum(part["seconds"] for part in parts), sum(part["rows"] for part in parts)
-    rate = round(rows / seconds, 1) if seconds else None
+    rate = per_second(rows, seconds)
     summed = {"name": name, "seconds": round(seconds, 3), "rows": rows, "rows_per_second": rate}
     return {**parts[0], **summed}
 

@@ -5,6 +5,7 @@ Only for a model's wordings. A local attribute is exact and its own cluster.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,20 @@ def cluster(
         seed: of the first centroids.
     """
     centroids, owner = spherical_kmeans(vectors, weights.astype(np.float64), k, seed)
+    nearness = np.einsum("md,md->m", vectors, centroids[owner])
+    return named(centroids, owner, nearness, weights, texts)
+
+
+def named(
+    centroids: NDArray[np.float32],
+    owner: NDArray[np.integer],
+    nearness: NDArray[np.float32],
+    weights: NDArray[np.int64],
+    texts: Sequence[str],
+) -> Clusters:
+    """Drop empty clusters and name the others; ``nearness`` is each attribute's cosine to its centroid."""
     kept, owner = np.unique(owner, return_inverse=True)
     centroids = centroids[kept]
-    nearness = np.einsum("md,md->m", vectors, centroids[owner])
     by_nearness = _grouped(owner, np.lexsort((np.arange(len(owner)), -weights, -nearness, owner)))
     by_weight = _grouped(owner, np.lexsort((np.arange(len(owner)), -nearness, -weights, owner)))
     return Clusters(
@@ -60,7 +72,7 @@ def cluster(
     )
 
 
-def _grouped(owner: NDArray[np.int64], order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _grouped(owner: NDArray[np.integer], order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Split an order by cluster, first cluster first."""
     return np.split(order, np.flatnonzero(np.diff(owner[order])) + 1) if len(order) else []
 

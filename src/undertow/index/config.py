@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from undertow.index.executors import ExecutorConfig
 from undertow.models.prices import Price
 
 LOCAL = "local"
 """The extractor without a model."""
-_MEANS = {"concurrency", "max_calls", "max_cost", "price", "failure_share"}
+_MEANS = {"concurrency", "max_calls", "max_cost", "price", "failure_share", "executor"}
 """Settings that change how the index is worked, or when it is given up, not what stands in it."""
 
 
@@ -38,6 +39,7 @@ class IndexConfig(BaseModel):
     max_calls: int | None = Field(None, ge=0, description="Most model calls, restarts included.")
     max_cost: float | None = Field(None, ge=0, description="Most US dollars, restarts included.")
     price: Price | None = Field(None, description="Of the model; None: genai-prices' list.")
+    executor: ExecutorConfig = Field(ExecutorConfig(), description="Where the steps run.")
 
     @property
     def by_model(self) -> bool:

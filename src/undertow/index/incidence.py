@@ -58,6 +58,36 @@ class Incidence:
             column_rows=columns.indices.astype(np.int32),
         )
 
+    @classmethod
+    def merge(cls, parts: Sequence[Path], m: int, folder: Path) -> Incidence:
+        """Join the row shards that :meth:`save_rows` wrote, in their order, into ``folder``.
+
+        Holds one shard at a time: rows are copied, and each shard's part of a column goes to the place that
+        the counts of the shards before it leave.
+        """
+        shards = [_Rows.load(part) for part in parts]
+        counts = np.zeros((len(shards), m), np.int32)
+        for held, shard in zip(counts, shards, strict=True):
+            held += np.bincount(shard.columns, minlength=m).astype(np.int32)
+        column_pointers = np.concatenate([[0], np.cumsum(counts.sum(axis=0, dtype=np.int64))])
+        row_pointers = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(s.pointers) for s in shards]))])
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "row_pointers.npy", row_pointers.astype(np.int64), allow_pickle=False)
+        np.save(folder / "column_pointers.npy", column_pointers, allow_pickle=False)
+        row_columns = _new(folder / "row_columns.npy", int(column_pointers[-1]))
+        column_rows = _new(folder / "column_rows.npy", int(column_pointers[-1]))
+        free, first, done = column_pointers[:-1].copy(), 0, 0
+        for shard, held in zip(shards, counts, strict=True):
+            size = len(shard.columns)
+            row_columns[done : done + size] = shard.columns
+            rows, places = shard.by_column(held, free)
+            column_rows[places] = rows + first
+            free += held
+            done, first = done + size, first + len(shard.pointers) - 1
+        _close(row_columns)
+        _close(column_rows)
+        return cls.load(folder)
+
     @property
     def counts(self) -> NDArray[np.int64]:
         """(m,) examples each attribute holds for."""
@@ -98,6 +128,12 @@ class Incidence:
         ones = np.ones(self.nnz, dtype=np.bool_)
         return sp.csr_array((ones, self.row_columns, self.row_pointers), shape=(self.n, self.m))
 
+    def save_rows(self, folder: Path) -> None:
+        """Write the rows alone, as a shard for :meth:`merge`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "pointers.npy", self.row_pointers, allow_pickle=False)
+        np.save(folder / "columns.npy", self.row_columns, allow_pickle=False)
+
     def save(self, folder: Path) -> None:
         """Write the four arrays as ``.npy`` files into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,3 +156,35 @@ class Incidence:
             raise UsageError(f"{folder}: damaged ({error}); build the index again with --fresh") from error
         n, m = len(arrays["row_pointers"]) - 1, len(arrays["column_pointers"]) - 1
         return cls(n=n, m=m, **arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """One shard of rows, mapped."""
+
+    pointers: Ints
+    columns: Ints
+
+    @classmethod
+    def load(cls, folder: Path) -> _Rows:
+        return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("pointers", "columns")))
+
+    def by_column(self, held: Ints, free: Ints) -> tuple[Ints, Ints]:
+        """Return this shard's rows column by column, and the place of each among all."""
+        rows = np.repeat(np.arange(len(self.pointers) - 1, dtype=np.int32), np.diff(self.pointers))
+        rows = rows[np.argsort(self.columns, kind="stable")]
+        before = np.cumsum(held) - held
+        return rows, np.arange(len(rows)) + np.repeat(free - before, held)
+
+
+def _new(path: Path, size: int) -> NDArray[np.int32]:
+    """Make an ``.npy`` file to be filled in place; an empty one cannot be mapped."""
+    if not size:
+        np.save(path, np.empty(0, np.int32), allow_pickle=False)
+        return np.empty(0, np.int32)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.int32, shape=(size,))
+
+
+def _close(array: NDArray[np.int32]) -> None:
+    if isinstance(array, np.memmap):
+        array.flush()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from undertow.errors import UsageError
 from undertow.index.incidence import Incidence
-from undertow.index.scan import Scanner
+from undertow.index.scan import Scanner, scan_device
 from undertow.records import Side
 from undertow.store.run import check_whole, read_manifest
 from undertow.store.tables import read_json, read_shard, read_table
@@ -172,7 +172,7 @@ class Index:
 
     @cached_property
     def _scanners(self) -> dict[Side, Scanner]:
-        return {side: Scanner(self.shards(side)) for side in SIDES}
+        return {side: Scanner(self.shards(side), device=scan_device()) for side in SIDES}
 
     def scanner(self, side: Side) -> Scanner:
         """Return the exact top-k scanner over a side's attribute vectors."""

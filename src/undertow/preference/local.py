@@ -84,14 +84,14 @@ def prompt_concepts(data: PreferenceData, progress: Progress = SILENT) -> Prompt
     with progress.task("read prompts", 1) as task:
         parts = batches_of(texts)
         held = surface(texts, [batch for _, batch in parts], "query", learn_lexis([texts]).english)[1]
-        stream = join_words([_located(batch, start) for start, batch in parts])
+        stream = join_words([located_words(batch, start) for start, batch in parts])
         least = max(LEAST_PROMPTS, int(LEAST_SHARE * len(texts)))
         grams = collect_grams(stream, len(texts), least)
         kept = merge_same_rows(grams, row_signatures(grams))
         often = np.argsort(-np.diff(grams.rows.indptr)[kept], kind="stable")[:MAX_MINED]
         kept = np.sort(kept[often])
         task.advance()
-    said = _spelled(texts, stream, grams.at[kept], grams.orders[kept])
+    said = spelled(texts, stream, grams.at[kept], grams.orders[kept])
     concepts = [(text.removeprefix("The query "), f"{text}.") for _, text in surface_names("query")]
     concepts += [(f"word: {text}", f"The query says '{text}'.") for text in said]
     table = sparse.hstack([sparse.csr_matrix(held, dtype=np.float32), grams.rows[kept].T], format="csr")
@@ -133,7 +133,7 @@ def _read(texts: pa.Array) -> tuple[sparse.csr_matrix, Words]:
     def work(unit: tuple[int, pa.Array]) -> tuple[sparse.csr_matrix, Words]:
         first, strings = unit
         parts = batches_of(strings)
-        stream = join_words([_located(batch, start) for start, batch in parts])
+        stream = join_words([located_words(batch, start) for start, batch in parts])
         counts = [np.concatenate(count) for count in zip(*map(_counts, parts), strict=True)]
         sizes = Sizes(*(np.maximum(each, 1) for each in (*counts, _sentences(stream, len(strings)))))
         marked = np.stack([_marked(strings, sizes, each) for each in MARKED], axis=1)
@@ -153,7 +153,7 @@ def _counts(part: tuple[int, TextBatch]) -> tuple[NDArray[np.int64], NDArray[np.
     return word_counts(batch), np.bincount(batch.rows[fresh], minlength=len(batch))
 
 
-def _located(batch: TextBatch, first: int) -> Words:
+def located_words(batch: TextBatch, first: int) -> Words:
     """Words of a batch, rows counted from ``first`` on, places from their row's start.
 
     Departure from :func:`words`: the full stop of a list number ends no sentence.
@@ -235,7 +235,7 @@ def _mined(
     chosen = kept[_differing(sparse.csr_matrix(grams.rows[kept].T), sides, prompts)]
     table = HashTable.build(grams.hashes[chosen], np.arange(len(chosen), dtype=np.int32))
     rates = _said(stream, table, len(chosen), np.maximum(_sentences(stream, len(texts)), 1))
-    return rates, _spelled(texts, stream, grams.at[chosen], grams.orders[chosen])
+    return rates, spelled(texts, stream, grams.at[chosen], grams.orders[chosen])
 
 
 def _differing(held: sparse.csr_matrix, sides: Sides, prompts: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -294,11 +294,11 @@ def _openings(
     best = np.sort(fits[np.argsort(-apart[fits], kind="stable")][:MAX_OPENINGS])
     example = np.zeros(len(opened), np.int64)
     example[codes] = np.arange(len(codes))
-    shown = _spelled(texts, stream, at[example[best]], order_of[example[best]])
+    shown = spelled(texts, stream, at[example[best]], order_of[example[best]])
     return sparse.csr_matrix(held[:, best]), shown
 
 
-def _spelled(texts: pa.Array, stream: Words, at: NDArray[np.int64], orders: NDArray[np.int8]) -> list[str]:
+def spelled(texts: pa.Array, stream: Words, at: NDArray[np.int64], orders: NDArray[np.int8]) -> list[str]:
     """Phrases as one text writes them, folded, on one line."""
     ends = stream.ends[at + orders - 1]
     cells = zip(stream.rows[at], stream.starts[at], ends, strict=True)

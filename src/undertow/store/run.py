@@ -216,6 +216,47 @@ def _is_foreign(path: Path) -> bool:
     return any(entry.name != ".lock" and not entry.name.endswith(".tmp") for entry in path.iterdir())
 
 
+def stage_record(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the record of a stage made for ``key``, its ``result`` within; ``None`` where it is not."""
+    done = folder / "done.json"
+    stored = read_json(done) if done.is_file() else None
+    return stored if isinstance(stored, dict) and stored.get("key") == key else None
+
+
+def make_stage(folder: Path, key: str, make: Callable[[Path], object]) -> Any:
+    """Run ``make`` into ``folder`` once for ``key``; return what it returned, as JSON.
+
+    The files appear all together, with the marker that says so. Processes that make the same stage at once do
+    each other no harm: the first to be through stands.
+    """
+    there = stage_record(folder, key)
+    if there is not None:
+        return there["result"]
+    temporary = folder.with_name(f".{folder.name}.{platform.node()}-{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    record = {"key": key, "result": to_jsonable(make(temporary))}
+    atomic_write_json(temporary / "done.json", record)
+    return _place(temporary, folder, record)["result"]
+
+
+def _place(temporary: Path, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """Put a finished stage in its place, over one of another key; return the record that stands there."""
+    replaced = temporary.with_suffix(".old")
+    if folder.exists() and stage_record(folder, record["key"]) is None:
+        folder.rename(replaced)
+    try:
+        temporary.rename(folder)
+    except OSError:  # another process was first
+        twin = stage_record(folder, record["key"])
+        if twin is None:
+            raise
+        record = twin
+    for left in (temporary, replaced):
+        shutil.rmtree(left, ignore_errors=True)
+    return record
+
+
 @dataclass(frozen=True, slots=True)
 class RunDir:
     """A run directory that this process works in; get one from :meth:`open`."""
@@ -276,6 +317,9 @@ class RunDir:
         """Drop what a kill left half-written, and the manifest of a run that goes on."""
         for leftover in self.path.glob(".*.tmp"):
             leftover.unlink()
+        for pattern in (".*.tmp", ".*.old"):
+            for folder in self.path.glob(f"stages/{pattern}"):
+                shutil.rmtree(folder, ignore_errors=True)
         if not self.complete:
             (self.path / "manifest.json").unlink(missing_ok=True)
 
@@ -351,23 +395,7 @@ class RunDir:
         Raises:
             ValueError: ``name`` is no plain file name.
         """
-        done = self.stage_path(name) / "done.json"
-        if done.is_file():
-            stored = read_json(done)
-            if isinstance(stored, dict) and stored.get("key") == key:
-                return stored["result"]
-        temporary = done.parent.with_name(f".{name}.tmp")
-        replaced = done.parent.with_name(f".{name}.old")
-        for folder in (temporary, replaced):
-            shutil.rmtree(folder, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        result = to_jsonable(make(temporary))
-        atomic_write_json(temporary / "done.json", {"key": key, "result": result})
-        if done.parent.exists():
-            done.parent.rename(replaced)
-        temporary.rename(done.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
-        return result
+        return make_stage(self.stage_path(name), key, make)
 
     def stage_path(self, name: str) -> Path:
         """Return the folder of a stage's files."""

@@ -83,11 +83,14 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path}: not valid JSON ({error})") from None
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """Write a table as zstd Parquet, whole or not at all."""
+def write_table(table: pa.Table, path: Path, group: int | None = None) -> None:
+    """Write a table as zstd Parquet, whole or not at all, in row groups of ``group`` rows where given."""
     import pyarrow.parquet as pq
 
-    replace_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=group)
+
+    replace_atomically(path, write)
 
 
 def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
