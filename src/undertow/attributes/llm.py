@@ -132,12 +132,10 @@ class Describer:
 
     async def describe(self, passage: Passage) -> Description:
         """Describe one text; an answer that cannot be used is asked for again, then it is a Failure."""
-        messages = question(passage, _nonce(self._secret, passage))
+        messages = asked(passage, self._secret)
         why = ""
         for attempt in range(ATTEMPTS):
-            # The first try is greedy; asking the same again would only give the same.
-            settings = Settings(temperature=0.0 if attempt == 0 else 0.7, max_tokens=MAX_TOKENS)
-            reply = await fill(self._model, messages, FORM, settings, attempt)
+            reply = await fill(self._model, messages, FORM, settings_of(attempt), attempt)
             if isinstance(reply, Failure):
                 return Description((), attempt + 1, reply)
             if reply.finish_reason == "filter":
@@ -164,6 +162,16 @@ class Describer:
         distinct = list(dict.fromkeys(passages))
         found = dict(zip(distinct, await asyncio.gather(*map(one, distinct)), strict=True))
         return [found[passage] for passage in passages]
+
+
+def asked(passage: Passage, secret: bytes) -> list[Message]:
+    """Write what is asked about a passage, between delimiters that only ``secret`` can tell."""
+    return question(passage, _nonce(secret, passage))
+
+
+def settings_of(attempt: int) -> Settings:
+    """Return how a try is sampled: the first greedily; asking the same again would only give the same."""
+    return Settings(temperature=0.0 if attempt == 0 else 0.7, max_tokens=MAX_TOKENS)
 
 
 def _nonce(secret: bytes, passage: Passage) -> str:

@@ -36,6 +36,9 @@ def command(
     failure_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Rows a model may leave undescribed (0.1).")
     ] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="By the provider's batch API: half the price, up to a day.")
+    ] = False,
     concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight.")] = None,
     max_calls: MaxCalls = None,
     max_cost: MaxCost = None,
@@ -64,8 +67,8 @@ def command(
     )  # fmt: skip
     config = configure(
         IndexConfig, extractor=extractor, clusters=clusters, seed=seed, embedder=embedder, skip_bad=skip_bad,
-        failure_share=failure_share, concurrency=concurrency, max_calls=max_calls, max_cost=max_cost,
-        price=parse_price(price) if price else None, executor=runs_on,
+        failure_share=failure_share, batch=batch, concurrency=concurrency, max_calls=max_calls,
+        max_cost=max_cost, price=parse_price(price) if price else None, executor=runs_on,
     )  # fmt: skip
     if dry_run:
         return emit(estimate_index(data, config), as_json, _render_estimate)

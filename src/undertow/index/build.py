@@ -46,7 +46,8 @@ from undertow.index.kmeans import ShardedKmeans
 from undertow.index.open import SIDES
 from undertow.index.sample import sampled
 from undertow.index.steps import Embed, Extract, forget
-from undertow.models.prices import list_price
+from undertow.models.batch_wire import PRICE
+from undertow.models.prices import Price, list_price
 from undertow.progress import SILENT, Progress
 from undertow.records import Side
 from undertow.store.run import RunDir, config_hash, file_hash
@@ -85,6 +86,8 @@ def build_index(
     data = Path(data)
     if config.by_model:
         check_price(config)
+    elif config.batch:
+        raise UsageError("--batch: the local extractor asks no model; give --extractor MODEL")
     run = RunDir.open(Path(out), "index", config.identity(), _inputs(data, config), fresh)
     if run.complete:
         progress.say(f"{out}: this index is already built")
@@ -109,10 +112,16 @@ def estimate_index(data: Path, config: IndexConfig) -> dict[str, Any]:
     from undertow.data import load_examples
 
     examples = load_examples(Path(data), skip_bad=config.skip_bad).table
-    price = config.price or (list_price(config.extractor) if config.by_model else None)
+    price = price_of(config) if config.by_model else None
     planned = estimate(examples, price) if config.by_model else NOTHING
     said = {"status": "complete", "dry_run": True, "extractor": config.extractor}
     return {**said, **asdict(replace(planned, rows=len(examples)))}
+
+
+def price_of(config: IndexConfig) -> Price | None:
+    """Return what the extractor costs as it is asked; a batch is half as dear."""
+    price = config.price or list_price(config.extractor)
+    return price and (Price(price.input * PRICE, price.output * PRICE) if config.batch else price)
 
 
 def _inputs(data: Path, config: IndexConfig) -> dict[str, str]:
@@ -170,8 +179,7 @@ class _Build:
     def describe(self) -> Described:
         """Have every row described by the model, told what that may cost."""
         examples = read_table(self.folder("load") / "examples.parquet")
-        price = self.config.price or list_price(self.config.extractor)
-        self.progress.say(f"describing {estimate(examples, price).line()}")
+        self.progress.say(f"describing {estimate(examples, price_of(self.config)).line()}")
         return describe_rows(self.run, self.config, examples, self.stage, self.progress)
 
     def unfinished(self, loaded: dict[str, Any], described: Described) -> dict[str, Any]:

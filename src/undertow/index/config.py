@@ -9,7 +9,7 @@ from undertow.models.prices import Price
 
 LOCAL = "local"
 """The extractor without a model."""
-_MEANS = {"concurrency", "max_calls", "max_cost", "price", "failure_share", "executor"}
+_MEANS = {"concurrency", "max_calls", "max_cost", "price", "failure_share", "executor", "batch"}
 """Settings that change how the index is worked, or when it is given up, not what stands in it."""
 
 
@@ -33,6 +33,7 @@ class IndexConfig(BaseModel):
     failure_share: float = Field(
         0.1, ge=0, lt=1, description="Share of a side's rows without attributes above which nothing is built."
     )
+    batch: bool = Field(False, description="Ask by the provider's batch API: half the price, up to a day.")
     concurrency: int | None = Field(
         None, ge=1, description="Calls in flight; None: as the model's limiter allows."
     )

@@ -11,7 +11,7 @@ import asyncio
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from undertow.attributes.llm import HEAD, SENTENCES, TAIL, Describer, Description, Passage
 from undertow.errors import UsageError
+from undertow.index.batch import BatchDesk, StoppedError
 from undertow.index.config import IndexConfig
 from undertow.index.open import SIDES
 from undertow.models.budget import Budget
@@ -40,10 +41,6 @@ SHARD_EXAMPLES = 1000
 
 RunStage = Callable[[str, str, Callable[[Path], dict[str, Any]]], dict[str, Any]]
 """Runs a stage of the build once: name, unit, work."""
-
-
-class StoppedError(Exception):
-    """Going on makes no sense: no budget, or a model that describes nothing; what was answered is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +102,8 @@ def describe_rows(
         desk = _Desk(config, journal, budget, runner)
         shards: list[dict[str, Any]] = []
         try:
+            if config.batch:
+                desk.fill(run, examples, progress)
             with progress.task("describe rows", 2 * len(examples)) as task:
                 for number, start in enumerate(range(0, len(examples), SHARD_EXAMPLES)):
                     rows = examples.slice(start, SHARD_EXAMPLES)
@@ -146,6 +145,28 @@ class _Desk:
         self._config, self._journal, self._budget, self._runner = config, journal, budget, runner
         self._stack = AsyncExitStack()
         self._describer: Describer | None = None
+
+    def fill(self, run: RunDir, examples: pa.Table, progress: Progress) -> None:
+        """Have all rows without a stage of their own answered by batches."""
+        starts = [
+            start
+            for number, start in enumerate(range(0, len(examples), SHARD_EXAMPLES))
+            if not (run.stage_path(shard_name(number)) / "done.json").is_file()
+        ]
+
+        def portions() -> Iterator[list[Passage]]:
+            for start in starts:
+                rows = examples.slice(start, SHARD_EXAMPLES)
+                for side in SIDES:
+                    yield passages(rows, side)
+
+        if not starts:
+            return
+        config = self._config
+        price = config.price or list_price(config.extractor)
+        batches = BatchDesk(config.extractor, self._journal, self._budget, price, progress)
+        self._runner.run(batches.fill(portions, 2 * len(starts) * SHARD_EXAMPLES))
+        self._describer = Describer(batches.model(), self._journal.secret())
 
     def maker(self, rows: pa.Table, task: Task) -> Callable[[Path], dict[str, Any]]:
         """Return the work of one shard's stage."""

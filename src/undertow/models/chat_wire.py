@@ -65,7 +65,7 @@ class ChatWire:
         except (ClientError, OSError) as error:
             sent = not isinstance(error, ClientConnectorError)
             return _fault(FailureKind.CONNECTION, str(error) or type(error).__name__, retry=True, sent=sent)
-        return _read(text) if response.status == 200 else _refused(response, text)
+        return read_completion(text) if response.status == 200 else _refused(response, text)
 
     def _open(self) -> ClientSession:
         if self._session is None:
@@ -110,7 +110,7 @@ def _fault(
     return Fault(Failure(kind, redact(one_line(detail, 300))), retry, after, sent)
 
 
-def _read(text: bytes) -> Reply | Fault:
+def read_completion(text: bytes) -> Reply | Fault:
     """Read a completion; anything of another shape is a fault, often gone at the next try."""
     try:
         answer = json.loads(text)

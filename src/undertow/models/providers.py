@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import blake2b
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +17,7 @@ from undertow.models.failures import Fault
 from undertow.models.forms import with_schema
 from undertow.models.limiter import Health, Limiter, health_of, limiter_of
 from undertow.models.prices import Price, list_price
-from undertow.models.wire import Call, Wire
+from undertow.models.wire import Call, Wire, seed_of
 from undertow.records import Failure, FailureKind, Message, Reply
 
 
@@ -131,8 +130,7 @@ class ProviderModel:
     def _asked(
         self, messages: Sequence[Message], settings: Settings, replicate: int, form: Form | None = None
     ) -> Call:
-        digest = blake2b(f"{settings.seed}/{replicate}".encode(), digest_size=4).digest()
-        return Call(tuple(messages), settings, int.from_bytes(digest) >> 1, form, self._thinking)
+        return Call(tuple(messages), settings, seed_of(settings, replicate), form, self._thinking)
 
     async def _call(self, call: Call) -> Reply | Failure:
         """Try until there is a reply, a fault that no retry mends, or no try left."""

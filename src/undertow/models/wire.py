@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 from undertow.models.base import Form, Settings
@@ -25,6 +26,12 @@ class Call:
     """What must be filled in; ``None``: plain text."""
     thinking: tuple[int, Mapping[str, object]] | None = None
     """Thinking budget in tokens, and the provider's settings for it."""
+
+
+def seed_of(settings: Settings, replicate: int) -> int:
+    """Draw the 31 bits that make a resample another sample."""
+    digest = blake2b(f"{settings.seed}/{replicate}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1
 
 
 class Wire(Protocol):

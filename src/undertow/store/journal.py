@@ -31,6 +31,11 @@ _MIGRATIONS: tuple[tuple[str, str], ...] = (
     ),
     ("0002_calls_by_role", "CREATE INDEX calls_role ON calls (role)"),
     ("0003_secret", "CREATE TABLE secret (id INTEGER PRIMARY KEY CHECK (id = 0), value BLOB NOT NULL)"),
+    (
+        "0004_batches",
+        "CREATE TABLE batches (tag TEXT PRIMARY KEY, id TEXT, calls INTEGER NOT NULL,"
+        " done INTEGER NOT NULL DEFAULT 0, at REAL NOT NULL)",
+    ),
 )
 """Append-only: a shipped migration is never edited."""
 
@@ -57,6 +62,20 @@ class Usage:
     """Sum of the known prices."""
     unpriced: int
     """Calls whose price is not known, and not in the sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Calls that were handed to a provider together."""
+
+    tag: str
+    """Ours: a hash of the calls."""
+    id: str | None
+    """The provider's; ``None`` where the handing over was not seen to end."""
+    calls: int
+    """How many."""
+    at: float
+    """When it began, seconds since 1970."""
 
 
 class Journal:
@@ -148,6 +167,33 @@ class Journal:
             self._db.execute("INSERT OR IGNORE INTO secret VALUES (0, ?)", (secrets.token_bytes(16),))
             [(value,)] = self._db.execute("SELECT value FROM secret").fetchall()
         return bytes(value)
+
+    def begin_batch(self, tag: str, calls: int) -> None:
+        """Note that a batch is about to be handed over."""
+        self._execute("INSERT OR REPLACE INTO batches VALUES (?, NULL, ?, 0, ?)", (tag, calls, time.time()))
+
+    def name_batch(self, tag: str, id: str) -> None:
+        """Note the provider's id of a batch."""
+        self._execute("UPDATE batches SET id = ? WHERE tag = ?", (id, tag))
+
+    def end_batch(self, tag: str) -> None:
+        """Note that nothing more is expected of a batch."""
+        self._execute("UPDATE batches SET done = 1 WHERE tag = ?", (tag,))
+
+    def open_batches(self) -> list[Batch]:
+        """Return the batches that were begun and not ended, oldest first."""
+        with self._lock:
+            rows = self._db.execute("SELECT tag, id, calls, at FROM batches WHERE NOT done ORDER BY at, tag")
+            return [Batch(*row) for row in rows]
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> None:
+        with self._lock:
+            try:
+                self._db.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                raise UsageError(
+                    f"{self.path}: cannot be written ({error}); make room and run the same command again"
+                ) from error
 
     def counts(self) -> dict[str, int]:
         """Count the answered calls of each role."""
