@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from undertow.attributes import local, mine
 from undertow.attributes.hashtable import HashTable
 from undertow.attributes.language import language_columns
 from undertow.attributes.local import LocalExtractor
@@ -272,3 +273,23 @@ def test_code_and_chat_are_in_no_foreign_language() -> None:
     ]
     columns = language_columns(analyse(as_strings(texts)), HashTable.from_sets([]))
     assert not [says for says, held in columns if says.startswith("contains a passage in") and held.any()]
+
+
+@pytest.mark.parametrize("mine_rows", [120_000, 100])
+def test_reading_once_gives_what_reading_twice_gives(mine_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "MINE_ROWS", mine_rows)
+    monkeypatch.setattr(mine, "PIECE", 50)
+    table = pa.concat_tables(
+        [
+            mixture(),
+            pa.table({"source": ["odd"] * 3, "prompt": ["", "?!", "図書館"], "response": ["", "\x00", " "]}),
+        ]
+    )
+    extractor, held_at_once = LocalExtractor.fit_transform(table, seed=0)
+    separate = LocalExtractor.fit(table, seed=0)
+    for side, name in (("query", "prompt"), ("response", "response")):
+        assert extractor.vocabulary(side) == separate.vocabulary(side)
+        want = separate.transform(table[name], side)
+        assert (held_at_once[side].indptr == want.indptr).all()
+        assert (held_at_once[side].indices == want.indices).all()
+        assert held_at_once[side].shape == want.shape

@@ -150,7 +150,10 @@ def test_many_rare_sentences_take_no_clusters_from_frequent_ones(
     _, ids = spherical_kmeans(points, weights, 16, seed=0)
     assert len(set(ids[400:])) == 10
     assert not set(ids[400:]) & set(ids[:400])
-    assert len(set(cluster.spread_seeds(points, weights, 16, rng))) == 16
+    seeds, owner = cluster.spread(points, weights, 16, rng)
+    assert len(set(seeds)) == 16
+    assert (owner[seeds] == np.arange(16)).all()
+    assert np.allclose((points @ points[seeds].T).max(axis=1), (points * points[seeds[owner]]).sum(axis=1))
 
 
 def test_an_index_of_conversations_gives_them_whole(tmp_path: Path) -> None:
@@ -205,5 +208,5 @@ def test_the_pruned_loop_is_as_good_as_faiss_and_repeats(monkeypatch: pytest.Mon
 def test_a_centroid_without_points_takes_a_badly_placed_one() -> None:
     points = unit([[1, 0, 0], [1, 0.01, 0], [0, 1, 0], [0, 0, 1]])
     start = unit([[1, 0, 0], [1, 0, 0], [0, 1, 0.1]])
-    centroids = cluster.lloyd(points, np.ones(4), start, 3, seed=0)
+    centroids = cluster.lloyd(points, np.ones(4), start, assign(points, start), 3, seed=0)
     assert len(set(assign(points, centroids).tolist())) == 3

@@ -46,7 +46,7 @@ def spherical_kmeans(
         seed: Fixes the starting centroids.
         iterations: Lloyd steps.
         restarts: Runs from starting centroids drawn by faiss, of which the best is kept. A single run with
-            weights, or into many clusters, starts from :func:`spread_seeds`.
+            weights, or into many clusters, starts from :func:`spread`.
 
     Returns:
         Unit centroids (k', d) and the cluster of each row (n,), k' = min(k, n).
@@ -60,8 +60,8 @@ def spherical_kmeans(
     points = np.ascontiguousarray(vectors, np.float32)
     if restarts == 1 and size >= PRUNED_FROM:
         counts = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-        seeds = points[spread_seeds(points, counts, size, np.random.default_rng(seed))]
-        centroids = lloyd(points, counts, seeds, iterations, seed)
+        seeds, owner = spread(points, counts, size, np.random.default_rng(seed))
+        centroids = lloyd(points, counts, points[seeds], owner, iterations, seed)
     else:
         centroids = _faiss_loop(points, weights, size, seed, iterations, restarts)
     return centroids, assign(points, centroids)
@@ -100,12 +100,13 @@ def lloyd(
     points: NDArray[np.float32],
     weights: NDArray[np.float64],
     centroids: NDArray[np.float32],
+    owner: NDArray[np.int64],
     iterations: int,
     seed: int,
 ) -> NDArray[np.float32]:
     """Move unit centroids to the weighted means of their points, ``iterations`` times.
 
-    The first assignment is exact; later ones skip a centroid when a part of the dimensions of a randomly
+    Assignments after the first skip a centroid when a part of the dimensions of a randomly
     turned space shows that it is farther than the present one (wrong with a chance of about 1 in 1,000 a
     pair at faiss's setting). A centroid without points takes the point that fits its own worst.
 
@@ -113,6 +114,7 @@ def lloyd(
         points: (n, d) unit rows.
         weights: (n,) positive.
         centroids: (K, d) unit rows to start from.
+        owner: (n,) nearest of them to each point.
         iterations: at least 1.
         seed: turns the space.
 
@@ -123,7 +125,6 @@ def lloyd(
     turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))[0].astype(np.float32)
     turned, centroids = points @ turn, np.ascontiguousarray(centroids @ turn)
     pruned = _PrunedAssignment(turned)
-    owner = assign(turned, centroids)
     for step in range(iterations):
         if step:
             owner = pruned.assign(centroids, owner)
@@ -196,6 +197,13 @@ def _means(
 def spread_seeds(
     vectors: NDArray[np.float32], weights: NDArray[np.float64], k: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
+    """Draw the row numbers of k starting centroids by :func:`spread`, (k,)."""
+    return spread(vectors, weights, k, rng)[0]
+
+
+def spread(
+    vectors: NDArray[np.float32], weights: NDArray[np.float64], k: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw k distinct starting centroids, each by weight × distance from those drawn before.
 
     k-means++ (Arthur and Vassilvitskii 2007), in rounds where one by one would take too long (as k-means||,
@@ -209,22 +217,27 @@ def spread_seeds(
         rng: draws.
 
     Returns:
-        (k,) row numbers.
+        (k,) row numbers, and for each row which of these is nearest, (n,).
     """
     n = len(vectors)
     size = 1 if n * k <= SEQUENTIAL else -(-k // ROUNDS)
     seeds = np.zeros(0, np.int64)
-    distance = np.ones(n)
+    nearest = np.full(n, -np.inf, np.float32)
+    owner = np.zeros(n, np.int64)
     while len(seeds) < k:
-        chance = weights * np.maximum(distance, 1e-9)
+        chance = weights * np.clip(1.0 - nearest, 1e-9, 1.0, dtype=np.float64)
         chance[seeds] = 0.0
         new = rng.choice(n, min(size, k - len(seeds)), replace=False, p=chance / chance.sum())
-        seeds = np.concatenate([seeds, new])
         for start in range(0, n, BLOCK):
             part = slice(start, start + BLOCK)
-            nearest = (vectors[part] @ vectors[new].T).max(axis=1)
-            distance[part] = np.minimum(distance[part], 1.0 - nearest)
-    return seeds
+            cosines = vectors[part] @ vectors[new].T
+            best = cosines.argmax(axis=1)
+            height = np.take_along_axis(cosines, best[:, None], 1)[:, 0]
+            nearer = height > nearest[part]
+            owner[part] = np.where(nearer, best + len(seeds), owner[part])
+            nearest[part] = np.maximum(nearest[part], height)
+        seeds = np.concatenate([seeds, new])
+    return seeds, owner
 
 
 def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from undertow.attributes.fit import (
+    WORKERS,
     Entry,
     Lexis,
+    Reading,
     SideModel,
     batches_of,
     build_side,
@@ -33,8 +36,8 @@ from undertow.attributes.fit import (
     response_types,
 )
 from undertow.attributes.hashtable import HashTable, sorted_unique
-from undertow.attributes.mine import least_rows, sample_rows
-from undertow.attributes.streams import find_grams, names, words
+from undertow.attributes.mine import least_rows, sample_rows, split_rows
+from undertow.attributes.streams import Words, find_grams, names, words
 from undertow.attributes.surface import surface, surface_names
 from undertow.attributes.text import TextBatch, as_strings
 from undertow.attributes.topics import Topics
@@ -50,6 +53,8 @@ MINE_ROWS = 120_000
 LEXIS_ROWS = 20_000
 """Rows that spelling and language are learned from."""
 SIDES: tuple[Side, ...] = ("query", "response")
+Cells = tuple[NDArray[np.integer], NDArray[np.integer]]
+"""Rows and columns that hold."""
 
 
 @dataclass(frozen=True)
@@ -84,40 +89,25 @@ class LocalExtractor:
             progress: Told about each step.
             embedder: Groups the corpus's words by meaning; ``None``: no such groups.
         """
-        rng = np.random.default_rng(seed)
-        sources = _source_numbers(table)
-        rows = sample_rows(len(table), MINE_ROWS, sources, rng)
-        few = np.sort(rng.permutation(rows)[:LEXIS_ROWS])
-        columns = {
-            side: as_strings(table[name]) for side, name in zip(SIDES, ("prompt", "response"), strict=True)
-        }
-        least = least_rows(len(rows))
-        with progress.task("learn the vocabulary", 5) as task:
-            lexis = learn_lexis([columns[side].take(pa.array(few)) for side in SIDES])
-            task.advance(note="words")
-            texts = {side: columns[side].take(pa.array(rows)) for side in SIDES}
-            readings = {side: read_column(texts[side], side, lexis, side == "response") for side in SIDES}
-            task.advance(2, note="templates")
-            mined = {side: mine_side(readings[side], side, least) for side in SIDES}
-            types = response_types(readings["response"], len(rows), mined["response"], least)
-            sides: dict[Side, SideModel] = {}
-            for side in SIDES:
-                entries = [Entry(text, kind) for kind, text in surface_names(side)]
-                sides[side] = build_side(
-                    side,
-                    texts[side],
-                    readings[side],
-                    mined[side],
-                    lexis,
-                    sources[rows],
-                    types,
-                    entries,
-                    least,
-                    seed,
-                    embedder,
-                )
-                task.advance(note=f"{side} phrases")
-        return cls(lexis, sides, seed)
+        return _learn(table, seed, progress, embedder, whole=False)[0]
+
+    @classmethod
+    def fit_transform(
+        cls,
+        table: pa.Table,
+        seed: int = 0,
+        progress: Progress = SILENT,
+        embedder: Embedder | None = None,
+    ) -> tuple[LocalExtractor, dict[Side, sparse.csr_matrix]]:
+        """Learn the vocabulary and say which of it holds, as :meth:`fit` and :meth:`transform` one by one.
+
+        Up to :data:`MINE_ROWS` rows are read once instead of twice.
+        """
+        extractor, readings = _learn(table, seed, progress, embedder, whole=True)
+        if readings:
+            return extractor, {side: _held(extractor.sides[side], readings[side]) for side in SIDES}
+        columns = zip(SIDES, (table["prompt"], table["response"]), strict=True)
+        return extractor, {side: extractor.transform(texts, side) for side, texts in columns}
 
     def vocabulary(self, side: Side) -> list[Entry]:
         """All attributes of a side; entry j is column j of :meth:`transform`."""
@@ -178,6 +168,51 @@ class LocalExtractor:
         return cls(lexis, {side: _load_side(side, meta[side], arrays) for side in SIDES}, meta["seed"])
 
 
+def _learn(
+    table: pa.Table, seed: int, progress: Progress, embedder: Embedder | None, whole: bool
+) -> tuple[LocalExtractor, dict[Side, Reading]]:
+    """Fit; with ``whole`` also return what was read of each side, if that was every row and property."""
+    rng = np.random.default_rng(seed)
+    sources = _source_numbers(table)
+    rows = sample_rows(len(table), MINE_ROWS, sources, rng)
+    whole = whole and len(rows) == len(table)
+    few = np.sort(rng.permutation(rows)[:LEXIS_ROWS])
+    columns = {
+        side: as_strings(table[name]) for side, name in zip(SIDES, ("prompt", "response"), strict=True)
+    }
+    least = least_rows(len(rows))
+    with progress.task("learn the vocabulary", 5) as task:
+        lexis = learn_lexis([columns[side].take(pa.array(few)) for side in SIDES])
+        task.advance(note="words")
+        texts = {side: columns[side].take(pa.array(rows)) for side in SIDES}
+        readings = {
+            side: read_column(texts[side], side, lexis, whole or side == "response") for side in SIDES
+        }
+        task.advance(2, note="templates")
+        mined = {side: mine_side(readings[side], side, least) for side in SIDES}
+        types = response_types(readings["response"], len(rows), mined["response"], least)
+
+        def build(side: Side) -> SideModel:
+            return build_side(
+                side,
+                texts[side],
+                readings[side],
+                mined[side],
+                lexis,
+                sources[rows],
+                types,
+                [Entry(text, kind) for kind, text in surface_names(side)],
+                least,
+                seed,
+                embedder,
+            )
+
+        with ThreadPoolExecutor(len(SIDES)) as pool:
+            sides = dict(zip(SIDES, pool.map(build, SIDES), strict=True))
+        task.advance(2, note="phrases")
+    return LocalExtractor(lexis, sides, seed), readings if whole else {}
+
+
 def _load_side(side: Side, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SideModel:
     tables = [
         HashTable.build(arrays[f"{side}.{number}.keys"], arrays[f"{side}.{number}.values"])
@@ -199,35 +234,59 @@ def _incidence(model: SideModel, lexis: Lexis, strings: pa.Array) -> sparse.csr_
     """Attributes of some texts, (n, m)."""
     parts = batches_of(strings)
     held = surface(strings, [batch for _, batch in parts], model.side, lexis.english)[1]
+    found = [_shifted(_mined(model, lexis, batch), first) for first, batch in parts]
+    return _matrix([_cells(held), *found], len(strings), len(model.entries))
+
+
+def _held(model: SideModel, reading: Reading) -> sparse.csr_matrix:
+    """Attributes of texts that were read already, surface included, (n, m)."""
+    assert reading.surface is not None  # noqa: S101 - narrowed by the caller
+    n, m = len(reading.surface), len(model.entries)
+    found: list[Cells] = [_cells(reading.surface)]
+    for occurrences, table in zip(reading.found, model.tables, strict=True):
+        at, column = table.find(occurrences.hashes)
+        found.append((occurrences.rows[at], column))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        parts = pool.map(
+            lambda part: _shifted(_worded(model, *part[1:]), part[0]), split_rows(reading.words, n)
+        )
+        return _matrix([*found, *parts], n, m)
+
+
+def _cells(held: NDArray[np.bool_]) -> Cells:
     row, column = np.nonzero(held)
-    pairs = [row.astype(np.int64) * len(model.entries) + column]
-    for first, batch in parts:
-        row, column = _mined(model, lexis, batch)
-        pairs.append((row.astype(np.int64) + first) * len(model.entries) + column)
-    distinct = sorted_unique(np.concatenate(pairs))
-    row, column = np.divmod(distinct, len(model.entries))
-    pointer = np.searchsorted(row, np.arange(len(strings) + 1))
-    return sparse.csr_matrix(
-        (np.ones(len(column), np.bool_), column.astype(np.int32), pointer),
-        shape=(len(strings), len(model.entries)),
-    )
+    return row, column
 
 
-def _mined(model: SideModel, lexis: Lexis, batch: TextBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _shifted(cells: Cells, first: int) -> Cells:
+    return cells[0].astype(np.int64) + first, cells[1]
+
+
+def _matrix(found: Sequence[Cells], n: int, m: int) -> sparse.csr_matrix:
+    """Boolean (n, m) from (rows, columns), in any order and with repeats."""
+    distinct = sorted_unique(np.concatenate([row.astype(np.int64) * m + column for row, column in found]))
+    row, column = np.divmod(distinct, m)
+    pointer = np.searchsorted(row, np.arange(n + 1))
+    ones = np.ones(len(column), np.bool_)
+    return sparse.csr_matrix((ones, column.astype(np.int32), pointer), shape=(n, m))
+
+
+def _mined(model: SideModel, lexis: Lexis, batch: TextBatch) -> Cells:
     """(rows, columns) of the mined attributes of one batch, repeats included."""
-    rows: list[NDArray[np.generic]] = []
-    columns: list[NDArray[np.generic]] = []
     is_name = names(batch, lexis.lowercase)
+    parts = [_worded(model, words(batch), len(batch))]
     for family, table in zip(families_of(model.side), model.tables, strict=True):
         found = family.find(batch, is_name)
         at, column = table.find(found.hashes)
-        rows.append(found.rows[at])
-        columns.append(column)
-    stream = words(batch)
-    row, column = find_grams(stream, model.phrases)
-    rows.append(row)
-    columns.append(column)
-    topic = model.topics.assign(stream, len(batch))
-    rows.append(np.flatnonzero(topic >= 0))
-    columns.append(topic[topic >= 0] + len(model.entries) - len(model.topics.names))
+        parts.append((found.rows[at], column))
+    rows, columns = zip(*parts, strict=True)
     return np.concatenate(rows).astype(np.int64), np.concatenate(columns).astype(np.int64)
+
+
+def _worded(model: SideModel, stream: Words, n: int) -> Cells:
+    """(rows, columns) of the phrases and topics of n texts."""
+    row, column = find_grams(stream, model.phrases)
+    topic = model.topics.assign(stream, n)
+    first = len(model.entries) - len(model.topics.names)
+    some = np.flatnonzero(topic >= 0)
+    return np.concatenate([row, some]), np.concatenate([column, topic[some] + first])

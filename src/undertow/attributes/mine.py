@@ -31,6 +31,8 @@ PRIOR = 0.1
 """Weight of the corpus in the Dirichlet prior of the log-odds."""
 BLOCK = 32
 """Response types whose counts are dense at once."""
+PIECE = 200_000
+"""Words looked up at once."""
 WORKERS = 2
 """Threads; SciPy and NumPy release the interpreter lock."""
 
@@ -286,6 +288,20 @@ def outer_words(stream: Words, n: int) -> Words:
     columns = {field.name: getattr(stream, field.name)[kept] for field in fields(Words)}
     columns["segments"] = columns["segments"] + gaps[kept]
     return Words(**columns)
+
+
+def split_rows(stream: Words, n: int) -> list[tuple[int, Words, int]]:
+    """Cut the words of n rows into pieces of whole rows that fit a cache: (first row, words, rows)."""
+    ends = np.searchsorted(stream.rows, np.arange(n + 1))
+    cuts = np.unique(np.searchsorted(ends, np.arange(0, len(stream.rows) + PIECE, PIECE)).clip(0, n))
+    cuts = np.union1d(cuts, [0, n])
+    out = []
+    for first, last in zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True):
+        part = slice(int(ends[first]), int(ends[last]))
+        columns = {field.name: getattr(stream, field.name)[part] for field in fields(Words)}
+        columns["rows"] = columns["rows"] - np.int32(first)
+        out.append((first, Words(**columns), last - first))
+    return out
 
 
 def join_words(parts: Sequence[Words]) -> Words:
