@@ -66,7 +66,7 @@ def audit_preferences(
         progress.say("predicting fixes")
         weights, forecasts = predict(found, gathered, pairs)
         tables = save_audit(run, found, pairs, forecasts, weights)
-        return run.finish("complete", {**data_json(pairs), **tables})
+        return run.finish("complete", {**data_json(pairs), "embedding": gathered.embedding, **tables})
     except BaseException:
         undo_start(run)
         raise

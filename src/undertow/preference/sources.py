@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
+from undertow.models.embed import open_embedder
 from undertow.preference.concepts import Activations, PromptActivations
 from undertow.preference.config import PrefsConfig
-from undertow.preference.local import local_concepts, prompt_concepts
+from undertow.preference.local import distinct_responses, local_concepts, prompt_concepts
 from undertow.preference.topics import prompt_topics
+from undertow.preference.vectors import MOST_TEXTS
 from undertow.progress import SILENT, Progress
+from undertow.store.run import config_hash
 
 if TYPE_CHECKING:
     from undertow.data.preferences import PreferenceData
+    from undertow.models.base import Embedder
+    from undertow.preference.embedding import EmbeddingConcepts
     from undertow.store.run import RunDir
 
 Topics = tuple[NDArray[np.int64], tuple[str, ...]]
@@ -33,6 +39,8 @@ class Gathered:
     """Of the prompts."""
     topics: Topics | None
     """Cluster of each pair's prompt embedding (N,), and names; ``None`` without embeddings."""
+    embedding: dict[str, object] | None
+    """What came of the embedding autoencoder, for the summary; ``None`` without."""
 
 
 def gather(
@@ -44,8 +52,51 @@ def gather(
     """
     activations = local_concepts(pairs, progress)
     prompts = prompt_concepts(pairs, progress)
-    topics = _topics(pairs, config, progress, run) if config.embedding else None
-    return Gathered(activations, prompts, topics)
+    if not config.embedding:
+        return Gathered(activations, prompts, None, None)
+    embedder = open_embedder(config.embedder)
+    topics = _topics(pairs, config, embedder, progress, run)
+    found = _embedded(pairs, activations, config, embedder, progress, run)
+    return Gathered(side_by_side([activations, found.activations]), prompts, topics, _told(found))
+
+
+def side_by_side(parts: Sequence[Activations]) -> Activations:
+    """Put families of concepts of the same pairs into one table."""
+    concepts = tuple(concept for part in parts for concept in part.concepts)
+    chosen = sparse.hstack([part.chosen for part in parts], format="csr", dtype=np.float32)
+    rejected = sparse.hstack([part.rejected for part in parts], format="csr", dtype=np.float32)
+    return Activations(concepts, chosen, rejected)
+
+
+def _embedded(
+    pairs: PreferenceData, local: Activations, config: PrefsConfig, embedder: Embedder, progress: Progress,
+    run: RunDir | None,
+) -> EmbeddingConcepts:  # fmt: skip
+    """Train the embedding SAE on vectors that an interrupted run has kept."""
+    from undertow.preference.embedding import embedding_concepts
+    from undertow.preference.vectors import ResponseVectors, response_vectors
+
+    def vectors() -> NDArray[np.float32]:
+        found = response_vectors(pairs, embedder, progress)
+        return np.stack([found.chosen, found.rejected])
+
+    both = _kept(run, "response_vectors", config_hash([pairs.hash, config.embedder]), vectors)
+    few = len(distinct_responses(pairs)[0]) <= MOST_TEXTS
+    whole = ResponseVectors(both[0], both[1], "texts" if few else "words")
+    progress.say("training the embedding autoencoder")
+    return embedding_concepts(whole, local, pairs.prompt_group, seed=config.audit.seed)
+
+
+def _told(found: EmbeddingConcepts) -> dict[str, object]:
+    """What came of the autoencoder, for the summary."""
+    return {
+        "explained": found.explained,
+        "made_of": found.made_of,
+        "features": len(found.features),
+        "kept": sum(feature.kept for feature in found.features),
+        "dropped": [f.text for f in found.features if not f.kept],
+        "fidelity": {f"{f.index}": f.fidelity for f in found.features if f.kept},
+    }
 
 
 def distinct_prompts(pairs: PreferenceData) -> list[str]:
@@ -54,16 +105,16 @@ def distinct_prompts(pairs: PreferenceData) -> list[str]:
     return [str(text) for text in pairs.table["prompt"].take(first).to_pylist()]
 
 
-def _topics(pairs: PreferenceData, config: PrefsConfig, progress: Progress, run: RunDir | None) -> Topics:
+def _topics(
+    pairs: PreferenceData, config: PrefsConfig, embedder: Embedder, progress: Progress, run: RunDir | None
+) -> Topics:
     texts = distinct_prompts(pairs)
-    vectors = _kept(run, "prompt_vectors", pairs.hash, lambda: _embed(texts, config, progress))
+    key = config_hash([pairs.hash, config.embedder])
+    vectors = _kept(run, "prompt_vectors", key, lambda: _embed(texts, embedder, progress))
     return prompt_topics(texts, vectors, pairs.prompt_group.astype(np.int64), config.audit)
 
 
-def _embed(texts: list[str], config: PrefsConfig, progress: Progress) -> NDArray[np.float32]:
-    from undertow.models.embed import open_embedder
-
-    embedder = open_embedder(config.embedder)
+def _embed(texts: list[str], embedder: Embedder, progress: Progress) -> NDArray[np.float32]:
     out = np.zeros((len(texts), embedder.dim), np.float32)
     with progress.task("embed prompts", len(texts)) as task:
         for start in range(0, len(texts), _BATCH):

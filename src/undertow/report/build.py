@@ -7,6 +7,7 @@ from pathlib import Path
 from undertow.report.contexts import Page
 from undertow.report.demo_page import demo_page
 from undertow.report.matrix_page import matrix_page
+from undertow.report.prefs_page import prefs_page
 from undertow.report.render import render
 from undertow.report.runs import open_run
 from undertow.report.study_page import STUDIES, study_page
@@ -15,7 +16,7 @@ from undertow.report.trace_page import trace_page
 from undertow.store.tables import atomic_write_bytes
 
 _PAGES = {
-    "demo": demo_page, "matrix": matrix_page, "surf": surf_page, "trace": trace_page,
+    "demo": demo_page, "matrix": matrix_page, "surf": surf_page, "trace": trace_page, "prefs": prefs_page,
     **dict.fromkeys(STUDIES, study_page),
 }  # fmt: skip
 

@@ -59,6 +59,8 @@ class Exchange:
     """How often this very prompt elicits the behaviour; ``None`` for a training row."""
     caption: str = ""
     """Row id and source of a training row."""
+    heads: tuple[str, str] | None = None
+    """What stands over the two texts; ``None``: prompt and response."""
 
 
 @dataclass(frozen=True, slots=True)

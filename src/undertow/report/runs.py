@@ -9,7 +9,9 @@ from typing import Literal
 from undertow.errors import UsageError
 from undertow.report.reading import Fields, fields, read_json, records, text
 
-Kind = Literal["demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation"]
+Kind = Literal[
+    "demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation", "prefs"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
         ("context", False),
         ("robustness", False),
         ("ablation", False),
+        ("prefs", "hypotheses" in summary),
     )
     for kind, is_there in signs:
         if verb == kind or (not verb and is_there):

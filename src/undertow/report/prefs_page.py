@@ -1,0 +1,279 @@
+"""The page of a preference audit: what pairs reward, what explains it, and what fixes would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from undertow.report import facts, words
+from undertow.report.charts import COLOURS, INK, SHAPES, data, label_room, short, twice
+from undertow.report.contexts import Card, Cell, Chart, Exchange, Fact, MeasureRole, Page, Table
+from undertow.report.reading import Fields, fields, flag, interval, number, records, strings, text, whole
+from undertow.report.render import passage
+from undertow.report.runs import Run
+from undertow.store.tables import read_table
+
+_CONCEPTS, _HYPOTHESES, _EXAMPLES, _FIXES = 40, 20, 2, 40
+_CHARTED = 16
+_LIMIT = 900
+_HELD: tuple[tuple[str, str, MeasureRole], ...] = (
+    ("coef", "alone", "start"),
+    ("coef_length", "length held", "shortcut"),
+    ("coef_length_identity", "length and writers held", "fixed"),
+)
+_GLOSSARY = (
+    ("Δ of a concept", "Share of pairs where only chosen shows it, less those where only rejected does."),
+    ("Log-odds", "How much likelier the side that shows it is chosen: a logistic of the pairs."),
+    ("Length, writers held", "The same with the length difference, and an intercept a writer, beside it."),
+    ("Δ of a hypothesis", "Mean disparity inside the group less outside; by prompts: in deviations."),
+    ("Label-swap floor", "With chosen and rejected swapped at random, 19 of 20 largest Δ are below it."),
+    ("Confirmed", "Found on half of the prompts, held on the other half (q), equal signs, above the floor."),
+    ("Interval", "95%, each prompt one observation, however many pairs it has."),
+)  # fmt: skip
+
+
+def prefs_page(run: Run) -> Page:
+    """Build the page of an audit."""
+    concepts, hypotheses = records(run.summary.get("concepts")), records(run.summary.get("hypotheses"))
+    found = [c for c in concepts if flag(c, "confirmed")]
+    held = [h for h in hypotheses if flag(h, "confirmed")]
+    told = fields(run.summary.get("data"))
+    pairs, prompts = (words.count(whole(told, key) or 0) for key in ("pairs", "prompts"))
+    subject = f"{pairs} pairs on {prompts} prompts"
+    texts = _examples(run.path)
+    return Page(
+        title="undertow prefs",
+        kind="preference audit",
+        subject=subject,
+        status=run.status,
+        verdict=_verdict(concepts, found, held),
+        warnings=facts.warnings(run),
+        facts=(
+            Fact("What was audited", subject, _left_out(told)),
+            Fact("Length", _shown(concepts[0], "delta") if concepts else None, ("longer less shorter",)),
+            Fact("Confirmed concepts", words.count(len(found)), _explained(found)),
+            Fact("Confirmed hypotheses", words.count(len(held)), _floors(run)),
+            facts.cost(run),
+        ),
+        charts=tuple(chart for chart in (effects_chart(found),) if chart),
+        table=_concept_table(found) if concepts else None,
+        cards=tuple(_card(i + 1, h, texts) for i, h in enumerate(held[:_HYPOTHESES])),
+        controls=_fix_table(records(run.summary.get("predicted"))),
+        controls_note=_CONTROL,
+        phases=(),
+        provenance=facts.provenance(run),
+        glossary=_GLOSSARY,
+    )  # fmt: skip
+
+
+_CONTROL = (
+    "What each fix would do to what these pairs reward, before any training: the weight of each pair at the "
+    "first step, times what it shows. A prediction, not a result."
+)
+
+
+def _verdict(concepts: Sequence[Fields], found: Sequence[Fields], held: Sequence[Fields]) -> tuple[str, ...]:
+    if not concepts:
+        return ("The audit has not ended; nothing is recorded yet.",)
+    delta = number(concepts[0], "delta")
+    longer = "longer" if (delta or 0) > 0 else "shorter"
+    kept = [
+        c for c in found[1:]
+        if _why(c) == "neither" and ": " not in text(c, "name")
+    ]  # fmt: skip
+    names = words.listed([text(c, "name") for c in kept[:4]])
+    first = f"The chosen response is the {longer} one: {_signed(delta)} of pairs, net."
+    rest = (
+        f"Beyond length{_and_writers(found)}, these stay: {names}."
+        if names
+        else "No named concept stays beyond it."
+    )
+    return (
+        first,
+        rest,
+        f"{words.counted(len(held), 'hypothesis', 'hypotheses')} on groups of prompts or responses held.",
+    )
+
+
+def _and_writers(found: Sequence[Fields]) -> str:
+    return " and writers" if any(number(c, "coef_length_identity") is not None for c in found) else ""
+
+
+def _signed(value: float | None) -> str:
+    return "not recorded" if value is None else f"{100 * value:+.0f}%"
+
+
+def _shown(of: Fields, key: str) -> str | None:
+    value, span = number(of, key), interval(of, "interval")
+    if value is None:
+        return None
+    return f"{value:+.2f}" + (f" [{span.low:+.2f}, {span.high:+.2f}]" if span else "")
+
+
+def _left_out(told: Fields) -> tuple[str, ...]:
+    dropped = fields(told.get("dropped"))
+    return tuple(f"{whole(dropped, reason) or 0:,} × {reason}" for reason in dropped)
+
+
+def _explained(found: Sequence[Fields]) -> tuple[str, ...]:
+    by_length = sum(flag(c, "length_explained") is True for c in found)
+    by_writer = sum(flag(c, "identity_explained") is True for c in found)
+    return (f"{by_length} explained by length", f"{by_writer} by who wrote it")
+
+
+def _floors(run: Run) -> tuple[str, ...]:
+    floors = fields(run.summary.get("null_floors"))
+    kinds = (("global", "by responses"), ("local", "by prompts"))
+    return tuple(f"floor {name}: {v:.2f}" for key, name in kinds if (v := number(floors, key)) is not None)
+
+
+def effects_chart(concepts: Sequence[Fields]) -> Chart | None:
+    """Log-odds of each concept raw, with length held, with length and writers held, with intervals."""
+    named = [c for c in concepts if ": " not in text(c, "name")][:_CHARTED]
+    values = [
+        {"name": short(text(c, "name")), "series": name, "value": value, "low": span.low, "high": span.high}
+        for c in named
+        for key, name, _ in _HELD
+        if (value := number(c, key)) is not None and (span := interval(c, f"{key}_interval")) is not None
+    ]
+    if not values:
+        return None
+    order = [short(text(c, "name")) for c in named]
+    held = [(role, name) for key, name, role in _HELD if any(v["series"] == name for v in values)]
+    return twice(
+        lambda width: _effects(values, order, held, width),
+        "What makes a response be chosen, and what explains it",
+        "Log-odds for the side that shows the concept. Bars are 95% intervals, clustered by prompt.",
+        held,
+    )
+
+
+def _effects(
+    values: list[dict[str, Any]], order: list[str], held: list[tuple[MeasureRole, str]], width: int
+) -> Any:
+    import altair as alt
+
+    entries, room = [name for _, name in held], label_room(order, width)
+    axis = alt.Axis(
+        labelAlign="left", labelPadding=room, minExtent=room, labelLimit=room - 8, ticks=False, domain=False,
+        labelFontSize=12, labelColor=INK, grid=True, gridOpacity=0.8, bandPosition=0,
+    )  # fmt: skip
+    y = alt.Y("name:N", sort=order, title=None, axis=axis, scale=alt.Scale(paddingInner=0, paddingOuter=0))
+    offset = alt.YOffset("series:N", sort=entries, scale=alt.Scale(domain=entries, paddingOuter=0.4))
+    colours, shapes = [COLOURS[role] for role, _ in held], [SHAPES[role] for role, _ in held]
+    colour = alt.Color("series:N", scale=alt.Scale(domain=entries, range=colours), legend=None)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=entries, range=shapes), legend=None)
+    x = alt.X("low:Q", title="Log-odds of being chosen", axis=alt.Axis(tickCount=6, grid=True))
+    base = alt.Chart(data(values)).encode(y=y, yOffset=offset)
+    bars = base.mark_rule(strokeWidth=2.5, opacity=0.55).encode(x=x, x2="high:Q", color=colour)
+    dots = base.mark_point(filled=True, size=62, opacity=1).encode(x="value:Q", color=colour, shape=shape)
+    return alt.layer(bars, dots).properties(width=width - room - 30, height=alt.Step(12))
+
+
+def _concept_table(found: Sequence[Fields]) -> Table:
+    rows = tuple(
+        (
+            "",
+            text(c, "name"),
+            (
+                Cell(_shown(c, "delta"), "not recorded"),
+                *(Cell(_coefficient(c, key), "not known") for key, _, _ in _HELD),
+                Cell(f"{whole(c, 'n') or 0:,} / {whole(c, 'n_prompts') or 0:,}"),
+                Cell(_why(c)),
+            ),
+        )
+        for c in found[:_CONCEPTS]
+    )
+    more = f" {len(found) - _CONCEPTS} more are in summary.json." if len(found) > _CONCEPTS else ""
+    return Table(
+        "Concepts over all pairs",
+        (
+            "Concept",
+            "Δ",
+            "Log-odds",
+            "Length held",
+            "And writers held",
+            "Pairs / prompts",
+            "What explains it",
+        ),
+        rows,
+        f"Confirmed ones, length first. Pairs are those whose sides differ in the concept.{more}",
+    )
+
+
+def _coefficient(c: Fields, key: str) -> str | None:
+    value, span = number(c, key), interval(c, f"{key}_interval")
+    if value is None:
+        return None
+    return f"{value:+.2f}" + (f" [{span.low:+.2f}, {span.high:+.2f}]" if span else "")
+
+
+def _why(c: Fields) -> str:
+    if flag(c, "length_explained"):
+        return "length"
+    return "the writer" if flag(c, "identity_explained") else "neither"
+
+
+def _card(number_: int, h: Fields, texts: dict[str, dict[str, str]]) -> Card:
+    direction, concept, group = text(h, "direction"), text(h, "text"), text(h, "prompt_group")
+    delta, low = _shown(h, "delta") or "not recorded", number(h, "delta_min")
+    pairs, prompts = (words.count(whole(h, key) or 0) for key in ("n", "n_prompts"))
+    size = f"{pairs} pairs on {prompts} prompts"
+    q = number(h, "q")
+    where = "On prompts like" if text(h, "pipeline") == "local" else "Where responses show"
+    length = "; length explains it" if flag(h, "length_explained") else ""
+    return Card(
+        anchor=f"h{number_}",
+        number=number_,
+        name=f"{direction}: {text(h, 'concept')}",
+        behaviour=f"{where} “{group}”, training will push {direction}: {concept}",
+        status=f"confirmed{length}",
+        tone="open" if length else "found",
+        reason=f"Δ {delta}, smaller half {low:.2f}, q {q:.2g}, {size}."
+        if low is not None and q is not None
+        else size,
+        planted="",
+        source="",
+        measures=(),
+        attributes=(group,),
+        failed=None,
+        exchanges=tuple(_pair(texts[i], i) for i in strings(h, "example_ids")[:_EXAMPLES] if i in texts),
+        search_note="no example pair is kept",
+        trace=None,
+        repair=None,
+    )
+
+
+def _pair(row: dict[str, str], name: str) -> Exchange:
+    sides = passage(row["chosen"], _LIMIT), passage(row["rejected"], _LIMIT)
+    caption = f"Pair {name}, prompt: {short(row['prompt'], 300)}"
+    return Exchange(*sides, None, caption, ("Chosen", "Rejected"))
+
+
+def _examples(run: Path) -> dict[str, dict[str, str]]:
+    path = run / "examples.parquet"
+    return {row["id"]: row for row in read_table(path).to_pylist()} if path.is_file() else {}
+
+
+def _fix_table(predicted: Sequence[Fields]) -> Table | None:
+    rows = tuple(
+        (
+            "",
+            f"{text(p, 'how')} {number(p, 'strength'):g} on {text(p, 'target')}",
+            (
+                Cell(words.count(whole(p, "pairs") or 0)),
+                Cell(_change(p, "before", "after")),
+                Cell(_change(p, "length_before", "length_after")),
+                Cell(text(p, "most_moved_other") + " " + _change(p, "other_before", "other_after")),
+            ),
+        )
+        for p in predicted[:_FIXES]
+    )
+    heads = ("Fix", "Pairs touched", "What is rewarded of it", "Of length", "What else moves most")
+    return Table("Predicted effect of fixes", heads, rows, "Shares as Δ above.") if rows else None
+
+
+def _change(p: Fields, before: str, after: str) -> str:
+    a, b = number(p, before), number(p, after)
+    return "not recorded" if a is None or b is None else f"{a:+.3f} → {b:+.3f}"
