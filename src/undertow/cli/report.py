@@ -12,7 +12,10 @@ from undertow.cli.output import emit
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run directory of a demo, a matrix, a search or a trace.")],
+    run: Annotated[
+        Path,
+        typer.Argument(help="Run directory of a demo, a study, a search, a trace or a preference audit."),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write RUN/report.html: one file, no script, nothing loaded from elsewhere."""

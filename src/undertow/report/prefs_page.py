@@ -14,7 +14,7 @@ from undertow.report.render import passage
 from undertow.report.runs import Run
 from undertow.store.tables import read_table
 
-_CONCEPTS, _HYPOTHESES, _EXAMPLES, _FIXES = 40, 20, 2, 40
+_CONCEPTS, _WORDINGS, _HYPOTHESES, _EXAMPLES, _FIXES = 50, 10, 20, 2, 40
 _CHARTED = 16
 _LIMIT = 900
 _HELD: tuple[tuple[str, str, MeasureRole], ...] = (
@@ -172,6 +172,9 @@ def _effects(
 
 
 def _concept_table(found: Sequence[Fields]) -> Table:
+    """Named concepts before mined wordings, of which a few are enough to look at."""
+    wordings = [c for c in found if ": " in text(c, "name")]
+    shown = [*(c for c in found if c not in wordings), *wordings[:_WORDINGS]][:_CONCEPTS]
     rows = tuple(
         (
             "",
@@ -183,9 +186,9 @@ def _concept_table(found: Sequence[Fields]) -> Table:
                 Cell(_why(c)),
             ),
         )
-        for c in found[:_CONCEPTS]
+        for c in shown
     )
-    more = f" {len(found) - _CONCEPTS} more are in summary.json." if len(found) > _CONCEPTS else ""
+    more = f" {len(found) - len(shown)} more are in summary.json." if len(found) > len(shown) else ""
     return Table(
         "Concepts over all pairs",
         (
