@@ -14,7 +14,7 @@ from undertow.cli.output import emit
 def command(
     run: Annotated[
         Path,
-        typer.Argument(help="Run directory of a demo, a study, a search, a trace or a preference audit."),
+        typer.Argument(help="Run directory of a demo, study, search, trace or audit."),
     ],
     as_json: AsJson = False,
 ) -> None:
