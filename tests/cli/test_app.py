@@ -58,7 +58,8 @@ def verbs(tmp_path, monkeypatch):
 
 
 def child(tmp_path, *arguments, **options):
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path}
     return subprocess.Popen([sys.executable, "-c", RUN, *arguments], env=environment, text=True, **options)
 
 
@@ -127,14 +128,15 @@ def test_help_and_version(verbs, capsys):
         assert "Do what is asked." in capsys.readouterr().out
 
 
-def test_ctrl_c_tells_that_the_same_command_resumes(verbs, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_tells_that_the_same_command_goes_on(verbs, tmp_path, number):
     process = child(tmp_path, "work", "wait", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == "waiting\n"
     time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert errors == "error: interrupted; the same command resumes\n"
+    assert process.returncode == 128 + number
+    assert errors == "stopped; the same command goes on\n"
 
 
 def test_a_closed_pipe_is_no_error(verbs, tmp_path):

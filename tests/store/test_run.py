@@ -189,7 +189,7 @@ def test_two_processes_never_work_in_one_run(tmp_path):
     with open_run(tmp_path / "run").path.joinpath("held").open("w"):
         command = [sys.executable, "-c", WORKER, str(tmp_path / "run")]
         refused = subprocess.run(command, capture_output=True, text=True)
-    assert "another undertow process is working in it" in refused.stderr
+    assert f"another undertow process (pid {os.getpid()}) is working in it" in refused.stderr
 
 
 def test_hashes_follow_content_only(tmp_path):

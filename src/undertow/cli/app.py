@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -38,7 +42,8 @@ VERBS: tuple[tuple[str, str], ...] = tuple(
 """(verb, module) in the order of ``--help``. The module holds the function ``command``, or ``group``, a
 ``typer.Typer`` of sub-verbs. Modules import their heavy code inside the function."""
 
-INTERRUPTED = 130
+SIGNALLED = 128
+"""Plus the number of the signal: 130 for Ctrl-C, 143 for SIGTERM."""
 BROKEN_PIPE = 141
 
 
@@ -116,9 +121,33 @@ def _dispatch(argv: Sequence[str] | None, verbs: Sequence[tuple[str, str]]) -> i
     return code
 
 
-def _interrupted() -> int:
-    _error("interrupted; the same command resumes")
-    return INTERRUPTED
+@dataclass(slots=True)
+class _Stop:
+    """Which signal ended the verb. SIGTERM goes the way of Ctrl-C: what is open is closed in order."""
+
+    signal: int = signal.SIGINT
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Answer SIGTERM inside the block; signals reach the main thread only."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGTERM, self._terminate)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        interrupt = signal.getsignal(signal.SIGINT)  # of a running event loop, if there is one
+        (interrupt if callable(interrupt) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    def told(self) -> int:
+        """Print the line and return the exit code."""
+        print("stopped; the same command goes on", file=sys.stderr)  # noqa: T201 - like an error's line
+        return SIGNALLED + self.signal
 
 
 def _report(error: Exception) -> int:
@@ -128,8 +157,6 @@ def _report(error: Exception) -> int:
     if isinstance(error, TyperException):
         _error(error.format_message())
         return error.exit_code
-    if isinstance(error, typer.Abort):
-        return _interrupted()
     if isinstance(error, UndertowError):
         _error(str(error))
         return error.exit_code
@@ -146,13 +173,15 @@ def _report(error: Exception) -> int:
 def main(argv: Sequence[str] | None = None, verbs: Sequence[tuple[str, str]] = VERBS) -> int:
     """Run the command line and return the exit code; never a traceback unless ``UNDERTOW_DEBUG=1``."""
     _environment()
+    stop = _Stop()
     try:
-        return _dispatch(argv, verbs)
+        with stop.listening():
+            return _dispatch(argv, verbs)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except KeyboardInterrupt:
-        return _interrupted()
+    except (KeyboardInterrupt, typer.Abort):
+        return stop.told()
     except Exception as error:  # noqa: BLE001 - the boundary: any error becomes a line
         return _report(error)

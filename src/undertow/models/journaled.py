@@ -96,6 +96,14 @@ class JournaledModel:
         finally:
             self._in_flight.pop(key, None)
 
+    async def _end_calls(self) -> None:
+        """Cancel what a stopped run left in flight: it would open connections anew that nobody closes."""
+        loop = asyncio.get_running_loop()
+        left = [task for task in self._in_flight.values() if task.get_loop() is loop]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     async def __aenter__(self) -> JournaledModel:
         enter = getattr(self.inner, "__aenter__", None)
         if enter is not None:
@@ -105,6 +113,7 @@ class JournaledModel:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._end_calls()
         leave = getattr(self.inner, "__aexit__", None)
         if leave is not None:
             await leave(kind, error, trace)

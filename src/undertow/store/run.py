@@ -160,25 +160,43 @@ def _lock(path: Path) -> None:
         handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except PermissionError:
         raise UsageError(f"{path}: no permission to write there; choose another --out") from None
-    if not _locked(handle):
+    holder = _other_holder(handle)
+    if holder is not None:
         os.close(handle)
         raise UsageError(
-            f"{path}: another undertow process is working in it; wait or choose another --out"
-        ) from None
+            f"{path}: another undertow process ({holder}) is working in it; wait for its end or choose "
+            "another --out"
+        )
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, b"%d\n" % os.getpid(), 0)
     _held[path] = handle
 
 
-def _locked(handle: int) -> bool:
-    """Try to lock for a few seconds: workers of a killed process may hold its lock a moment longer."""
-    for attempt in range(_LOCK_ATTEMPTS):
-        try:
+def _other_holder(handle: int) -> str | None:
+    """Lock the file, or tell at once which living process holds it.
+
+    Workers of a killed process may hold its lock a moment longer: that is waited for.
+    """
+    holder = ""
+    for _ in range(_LOCK_ATTEMPTS):
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if attempt + 1 < _LOCK_ATTEMPTS:
-                time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
-        else:
-            return True
-    return False
+            return None
+        holder = os.pread(handle, 20, 0).decode("ascii", "replace").strip()
+        if holder.isdigit() and _is_alive(int(holder)):
+            return f"pid {holder}"
+        time.sleep(_SECONDS_BETWEEN_ATTEMPTS)
+    return f"pid {holder}, of another machine or gone but for its workers"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _unlock(path: Path) -> None:

@@ -26,6 +26,8 @@ class Spool:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Write to an unnamed file in ``folder``, by default where temporary files go."""
+        import pyarrow  # noqa: F401 - takes a while, which no call in flight should wait for
+
         self.tally = Tally()
         """Counts of all samples."""
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
