@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -114,3 +116,40 @@ def test_a_journal_of_a_newer_version_is_refused(tmp_path):
     db.close()
     with pytest.raises(UsageError, match="newer undertow"):
         Journal(path)
+
+
+async def test_what_arrives_together_is_one_transaction_and_durable_before_anybody_goes_on(tmp_path):
+    path, sizes = tmp_path / "j.sqlite", []
+    with Journal(path) as journal, contextlib.closing(sqlite3.connect(path)) as other:
+        commit = journal.put_many
+
+        def counted(entries):
+            rows = list(entries)
+            sizes.append(len(rows))
+            commit(rows)
+
+        journal.put_many = counted
+
+        async def answered(number):
+            await journal.put((f"k{number}", "target", "{}"))
+            rows = other.execute("SELECT count(*) FROM calls WHERE key = ?", (f"k{number}",))
+            return rows.fetchone()[0]
+
+        assert await asyncio.gather(*map(answered, range(50))) == [1] * 50
+        await answered(50)
+        assert sizes == [50, 1]
+        given_up = asyncio.create_task(journal.put(("late", "target", "{}")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await answered(51)
+        assert journal.get("late") == b"{}"
+
+
+async def test_an_answer_that_cannot_be_kept_is_an_error_to_each_that_waits(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as journal:
+        entries = [("a", "target", "{}"), ("b", None, "{}")]
+        done = await asyncio.gather(*map(journal.put, entries), return_exceptions=True)
+        assert [type(error) for error in done] == [sqlite3.IntegrityError] * 2
+        assert journal.counts() == {}
+        await journal.put(("a", "target", "{}"))
+        assert journal.counts() == {"target": 1}

@@ -91,7 +91,7 @@ class JournaledModel:
         try:
             reply = await call
             if isinstance(reply, Reply):
-                self._journal.put_many([(key, self._role, encode_reply(reply))])
+                await self._journal.put((key, self._role, encode_reply(reply)))
             return reply
         finally:
             self._in_flight.pop(key, None)

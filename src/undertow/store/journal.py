@@ -7,6 +7,7 @@ write the same journal.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -89,6 +90,8 @@ class Journal:
         """
         self.path = path
         self._lock = threading.Lock()
+        self._arrived: dict[asyncio.AbstractEventLoop, list[tuple[Entry, asyncio.Future[None]]]] = {}
+        """By event loop, what is committed at its next turn."""
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -160,6 +163,32 @@ class Journal:
                         f"{self.path}: cannot be written ({error}); make room and run the same command again"
                     ) from error
                 raise
+
+    async def put(self, entry: Entry) -> None:
+        """Commit ``entry`` before this returns, in one transaction with what else arrives in the same moment.
+
+        Raises:
+            UsageError: the journal cannot be written.
+        """
+        loop = asyncio.get_running_loop()
+        committed: asyncio.Future[None] = loop.create_future()
+        arrived = self._arrived.setdefault(loop, [])
+        arrived.append((entry, committed))
+        if len(arrived) == 1:
+            loop.call_soon(self._commit, loop)
+        await committed
+
+    def _commit(self, loop: asyncio.AbstractEventLoop) -> None:
+        arrived = self._arrived.pop(loop)
+        waiting = [future for _, future in arrived if not future.done()]
+        try:
+            self.put_many(entry for entry, _ in arrived)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            for future in waiting:
+                future.set_exception(error)
+        else:
+            for future in waiting:
+                future.set_result(None)
 
     def secret(self) -> bytes:
         """Return the journal's 16 random bytes: drawn once, the same in every later process."""
