@@ -128,6 +128,15 @@ def test_help_and_version(verbs, capsys):
         assert "Do what is asked." in capsys.readouterr().out
 
 
+@pytest.fixture
+def ctrl_c():
+    """Children hear Ctrl-C even where a shell started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_tells_that_the_same_command_goes_on(verbs, tmp_path, number):
     process = child(tmp_path, "work", "wait", stdout=subprocess.PIPE, stderr=subprocess.PIPE)

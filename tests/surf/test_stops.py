@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -54,14 +54,25 @@ def started(command: Sequence[str], url: str, calls: int) -> subprocess.Popen[st
     return process
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Children hear Ctrl-C even where a shell started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.timeout(180)
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_stopped_search_says_one_line_keeps_its_journal_and_goes_on(tmp_path: Path):
     with fault_server.running("--latency", "0.15") as url:
         asked = command(url, tmp_path)
         for number in (signal.SIGTERM, signal.SIGINT):
             process = started(asked, url, 60)
             if number is signal.SIGTERM:
+                process.send_signal(signal.SIGSTOP)  # so that it does not end before the second has begun
                 second = subprocess.run(asked, capture_output=True, text=True, check=False)
+                process.send_signal(signal.SIGCONT)
                 assert second.returncode == 2
                 assert second.stderr.count("\n") == 1
                 assert f"another undertow process (pid {process.pid}) is working in it" in second.stderr
