@@ -217,7 +217,9 @@ def _concepts(
     tested = concepts_test(table, material.prompts, config, config.seed)
     held = [
         control_length(material.length, material.prompts, material.writers),
-        *control_concepts(signed, material.length, material.prompts, material.writers, progress),
+        *control_concepts(
+            signed, material.length, material.prompts, material.writers, _looked_at(clusters), progress
+        ),
     ]
     strata = _strata(table, material)
     named = (ConceptCluster(LENGTH, "The response is the longer one.", "local", ()), *clusters)
@@ -225,6 +227,11 @@ def _concepts(
         _concept(cluster, tested, m, held[m], tuple(each[m] for each in strata))
         for m, cluster in enumerate(named)
     ], tested.floor
+
+
+def _looked_at(clusters: Sequence[ConceptCluster]) -> NDArray[np.bool_]:
+    """Mark concepts with a name of their own, as against mined wordings (``word: …``)."""
+    return np.array([": " not in cluster.name for cluster in clusters], np.bool_)
 
 
 def _concept(

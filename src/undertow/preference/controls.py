@@ -84,9 +84,14 @@ def control_concepts(
     length: Floats,
     prompts: NDArray[np.int64],
     writers: Floats | None = None,
+    always: NDArray[np.bool_] | None = None,
     progress: Progress = SILENT,
 ) -> list[Controlled]:
-    """Fit every column of ``values`` (N, M) alone, with length, and with length and ``writers`` (N, W)."""
+    """Fit every column of ``values`` (N, M) alone, with length, and with length and ``writers`` (N, W).
+
+    Writers are held only for columns that length does not explain and those in ``always`` (M,): each such fit
+    has a column for every writer.
+    """
     from scipy import sparse
 
     columns = values.tocsc()
@@ -99,7 +104,12 @@ def control_concepts(
             u = columns[:, [m]].toarray()
             raw, by_length = (_first(np.hstack(part), prompts) for part in ([u], [u, held]))
             by_writer = None
-            if both is not None and base is not None:
+            asked = (
+                always is None
+                or bool(always[m])
+                or controlled(raw, by_length, None).length_explained is False
+            )
+            if asked and both is not None and base is not None:
                 start = np.concatenate([[0.0], base])
                 by_writer = _first(sparse.hstack([columns[:, [m]], both]), prompts, start)
             found.append(controlled(raw, by_length, by_writer))

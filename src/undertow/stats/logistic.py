@@ -55,31 +55,34 @@ def fit_choices(
         raise ValueError(f"differences need pairs and columns, not {x.shape}")
     beta = np.zeros(x.shape[1]) if start is None else np.array(start, np.float64)
     ridge = 1 / prior_sd**2
-    loss, converged = _loss(x, beta, ridge), False
+    scores = np.asarray(x @ beta, np.float64)
+    converged = False
     for _ in range(_STEPS):
-        p = _sigmoid(-(x @ beta))
+        p = _sigmoid(-scores)
         gradient = x.T @ p - ridge * beta
         step: Floats = np.asarray(np.linalg.solve(_information(x, p, ridge), gradient), np.float64)
-        if float(gradient @ step) < 1e-10:
+        if float(gradient @ step) < 1e-9:
             converged = True
             break
-        beta, loss = _descend(x, beta, step, ridge, loss)
-    bread = np.asarray(np.linalg.inv(_information(x, _sigmoid(-(x @ beta)), ridge)), np.float64)
-    return Fit(beta, _robust(x, beta, bread, clusters), np.sqrt(np.diag(bread)), converged)
+        beta, scores = _descend(x, beta, step, ridge, scores)
+    bread = np.asarray(np.linalg.inv(_information(x, _sigmoid(-scores), ridge)), np.float64)
+    return Fit(beta, _robust(x, scores, bread, clusters), np.sqrt(np.diag(bread)), converged)
 
 
-def _descend(x: Any, beta: Floats, step: Floats, ridge: float, loss: float) -> tuple[Floats, float]:
-    for _ in range(30):
-        moved = beta + step
-        new = _loss(x, moved, ridge)
-        if new <= loss:
-            return moved, new
-        step = step / 2
-    return beta, loss
+def _descend(x: Any, beta: Floats, step: Floats, ridge: float, scores: Floats) -> tuple[Floats, Floats]:
+    """Take the step, halved until the loss does not rise; return coefficients and x·β."""
+    loss = _loss(scores, beta, ridge)
+    along = np.asarray(x @ step, np.float64)
+    for halving in range(30):
+        part = 0.5**halving
+        moved, there = beta + part * step, scores + part * along
+        if _loss(there, moved, ridge) <= loss:
+            return moved, there
+    return beta, scores
 
 
-def _loss(x: Any, beta: Floats, ridge: float) -> float:
-    return float(np.logaddexp(0.0, -(x @ beta)).sum() + ridge * (beta @ beta) / 2)
+def _loss(scores: Floats, beta: Floats, ridge: float) -> float:
+    return float(np.logaddexp(0.0, -scores).sum() + ridge * (beta @ beta) / 2)
 
 
 def _sigmoid(x: Floats) -> Floats:
@@ -90,7 +93,9 @@ def _sigmoid(x: Floats) -> Floats:
 
 def _weighted(x: Any, w: Floats) -> Any:
     """Multiply every row of ``x`` by its weight."""
-    return x.multiply(w[:, None]).tocsr() if hasattr(x, "tocsr") else x * w[:, None]
+    from scipy.sparse import diags
+
+    return diags(w) @ x if hasattr(x, "tocsr") else x * w[:, None]
 
 
 def _information(x: Any, p: Floats, ridge: float) -> Floats:
@@ -99,7 +104,7 @@ def _information(x: Any, p: Floats, ridge: float) -> Floats:
     return np.asarray(dense + ridge * np.eye(x.shape[1]), np.float64)
 
 
-def _robust(x: Any, beta: Floats, bread: Floats, clusters: ArrayLike) -> Floats:
+def _robust(x: Any, eta: Floats, bread: Floats, clusters: ArrayLike) -> Floats:
     """Square roots of the diagonal of bread · meat · bread (Liang & Zeger 1986)."""
     from scipy.sparse import csr_matrix
 
@@ -108,7 +113,7 @@ def _robust(x: Any, beta: Floats, bread: Floats, clusters: ArrayLike) -> Floats:
     rows, columns = x.shape
     if count < 2 or rows <= columns:
         return np.full(columns, np.nan)
-    p = _sigmoid(-(x @ beta))
+    p = _sigmoid(-eta)
     member = csr_matrix((p, (code, np.arange(rows))), shape=(count, rows))
     scores = member @ x
     meat = scores.T @ scores
