@@ -37,6 +37,7 @@ def test_64_in_flight_never_spend_more_than_the_cap_nor_stop_far_below(
             if await budget.reserve(most):
                 return
             made += 1
+            budget.begin()
             for _ in range(rng.randrange(5)):
                 await asyncio.sleep(0)
             budget.settle(most, None if rng.random() < 0.1 else most * rng.random())
@@ -64,7 +65,7 @@ async def test_a_closed_budget_lets_nothing_through_and_wakes_who_waits() -> Non
     budget.close(gone)
     assert await waiting == gone
     assert await budget.reserve(0.0) == gone
-    assert budget.take(3) == 0
+    assert budget.take([None] * 3) == [False] * 3
 
 
 @pytest.mark.parametrize("cap", [{"max_calls": 40}, {"max_cost": 0.5}])
@@ -113,3 +114,63 @@ def test_a_bad_price_is_one_line(bad: str) -> None:
     if "=" not in bad:
         with pytest.raises(UsageError, match="IN,OUT"):
             parse_price(bad)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10**6),
+    cap=st.integers(0, 120),
+    fails=st.sampled_from([0.0, 0.3]),
+    kept=st.integers(0, 20),
+)
+def test_plans_are_paid_to_the_end_and_never_wait_for_each_other_for_ever(
+    seed: int, cap: int, fails: float, kept: int
+) -> None:
+    rng = random.Random(seed)
+    budget = Budget(cap)
+    budget.keep(kept)
+    whole = begun = tries = 0
+
+    async def call() -> bool:
+        nonlocal tries
+        again = False
+        while not await budget.reserve(again=again):
+            budget.begin()
+            tries += 1
+            await asyncio.sleep(0)
+            budget.settle(0.0, 0.0)
+            if rng.random() >= fails:
+                return True
+            again = True
+        return False
+
+    async def candidate() -> None:
+        nonlocal whole, begun
+        with budget.whole(3):
+            answered = [await call() for _ in range(3)]
+            begun += answered[0]
+            whole += all(answered)
+
+    async def all_of_them() -> None:
+        await asyncio.wait_for(asyncio.gather(*(candidate() for _ in range(64))), 10)
+
+    asyncio.run(all_of_them())
+    left = max(cap - kept, 0)
+    assert tries == budget.calls <= left
+    assert budget.in_flight == 0
+    if not fails:
+        assert whole == begun == min(left // 3, 64)
+    elif left >= 30:
+        assert whole >= 0.8 * left / (3 / (1 - fails)) - 4
+
+
+async def test_what_the_journal_answers_needs_no_place_in_a_plan() -> None:
+    budget = Budget(10, calls=8)
+    with budget.whole(3) as plan:
+        plan.done()
+        assert await budget.reserve() is None
+        budget.begin()
+        budget.settle(0.0, 0.0)
+    with budget.whole(3):
+        assert await budget.reserve() is not None
+    assert budget.calls == 9

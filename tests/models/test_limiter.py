@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import time
 from pathlib import Path
@@ -18,23 +19,24 @@ import fault_server
 
 
 class Provider:
-    """Answers after 20 ms while at most ``bears`` calls are in flight, and refuses the others."""
+    """Answers after 20 ms while at most ``bears`` calls are in flight; refuses the others, and a share."""
 
-    def __init__(self, bears: int) -> None:
+    def __init__(self, bears: int, share: float = 0.0) -> None:
         self.bears, self.in_flight, self.refused = bears, 0, 0
+        self.share, self.random = share, random.Random(0)
 
     async def call(self, window: Limiter) -> None:
         async with window:
             started = time.monotonic()
             self.in_flight += 1
             await asyncio.sleep(0.02)
-            over = self.in_flight > self.bears
+            over = self.in_flight > self.bears or self.random.random() < self.share
             self.in_flight -= 1
             if over:
                 self.refused += 1
                 window.limited(started, None)
             else:
-                window.succeeded()
+                window.succeeded(started)
 
 
 async def test_a_window_finds_what_the_provider_bears() -> None:
@@ -43,6 +45,21 @@ async def test_a_window_finds_what_the_provider_bears() -> None:
     assert 25 <= window.window <= 70
     assert provider.refused < 300
     assert window.in_flight == 0
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+async def test_refusals_that_do_not_depend_on_the_window_leave_it_wide(share: float) -> None:
+    window, provider = Limiter(Pause()), Provider(10_000, share)
+    await asyncio.gather(*(provider.call(window) for _ in range(4000)))
+    assert window.window >= 128
+    assert window.background == pytest.approx(share, abs=0.15)
+
+
+async def test_refusals_by_chance_do_not_hide_the_limit() -> None:
+    window, provider = Limiter(Pause()), Provider(60, 0.15)
+    await asyncio.gather(*(provider.call(window) for _ in range(4000)))
+    assert 15 <= window.window <= 128
+    assert provider.refused < 4000 * 0.4
 
 
 async def test_an_idle_window_does_not_grow_and_a_fixed_one_keeps_its_size() -> None:
@@ -85,17 +102,20 @@ async def test_a_caller_that_gives_up_leaves_no_place_taken() -> None:
     await asyncio.wait_for(Provider(9).call(window), 1)
 
 
-def test_a_stalled_try_is_cut_at_ten_median_answers() -> None:
+def test_a_stalled_try_is_cut_at_five_slow_answers_and_the_last_try_is_given_longer() -> None:
     health = Health("m")
     assert health.timeout(120) == 120
-    for seconds in (3.0,) * 30:
+    for seconds in (3.0,) * 5:
         health.answered(seconds)
     assert health.timeout(120) == 30
-    assert health.timeout(25) == 25
+    for seconds in (3.0, 4.0) * 10:
+        health.answered(seconds)
+    assert health.timeout(120) == 20
+    assert [health.timeout(120, stalled) for stalled in (1, 2)] == [20, 80]
     quick = Health("m")
     for seconds in (0.01,) * 30:
         quick.answered(seconds)
-    assert quick.timeout(120) == 20
+    assert quick.timeout(120) == 6
 
 
 async def test_a_model_is_given_up_only_when_nothing_but_failures_came_for_long(
@@ -108,7 +128,7 @@ async def test_a_model_is_given_up_only_when_nothing_but_failures_came_for_long(
     async def fail(health: Health, answers: bool = False) -> None:
         for _ in range(30):
             health.end(health.begin())
-            health.failed(gone)
+            health.failed(gone, time.monotonic())
             if answers:
                 health.answered(0.01)
             await asyncio.sleep(0.01)
@@ -132,8 +152,8 @@ async def test_stalls_end_in_one_wave_and_refusals_are_given_longer(monkeypatch:
     for health in (stalled, limited):
         health.begin()  # another try of the same wave, as old as the failures
     for _ in range(20):
-        stalled.failed(Failure(FailureKind.TIMEOUT, "no answer"))
-        limited.failed(Failure(FailureKind.RATE_LIMITED, "429"), retry_after=0.2)
+        stalled.failed(Failure(FailureKind.TIMEOUT, "no answer"), time.monotonic())
+        limited.failed(Failure(FailureKind.RATE_LIMITED, "429"), time.monotonic(), retry_after=0.2)
         await asyncio.sleep(0.01)
     assert stalled.down is not None
     assert limited.down is None

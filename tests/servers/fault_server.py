@@ -3,7 +3,7 @@
 Run it: ``python tests/servers/fault_server.py --port 0 --faults 429,503,reset --share 0.3 --seed 1``. It
 prints one JSON line with its port and then serves until it is killed. Loopback only.
 
-Faults: ``429`` (with Retry-After), ``503``, ``reset`` (connection dropped), ``truncated`` (body cut),
+Faults: ``429`` (with ``--retry-after``), ``503``, ``reset`` (connection dropped), ``truncated`` (body cut),
 ``json`` (HTML with status 200), ``shape`` (JSON of another shape), ``slow`` (stalls ``--stall`` seconds).
 Whether a try fails is drawn from the seed, so retries can succeed; ``--only MODEL`` spares the other models,
 ``--after N`` the first N calls. The answer is a function of the last message: ``echo`` it; the model
@@ -51,6 +51,9 @@ class FaultServer:
     answered: Counter[str] = field(default_factory=Counter)
     under_way: int = 0
     most: int = 0
+    retry_after: str = "0"
+    busy: Counter[str] = field(default_factory=Counter)
+    """Seconds spent on a model's calls, and on stalled ones of them as ``MODEL stalled``."""
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -58,10 +61,12 @@ class FaultServer:
         self.counts[body["model"]] += 1
         self.under_way += 1
         self.most = max(self.most, self.under_way)
+        began = time.monotonic()
         try:
             return await self._answer(request, body)
         finally:
             self.under_way -= 1
+            self.busy[body["model"]] += time.monotonic() - began
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if request.headers.get("Authorization", "").endswith("bad-key-canary"):
@@ -87,9 +92,8 @@ class FaultServer:
 
     async def _fail(self, request: web.Request, body: dict[str, Any], fault: str) -> web.StreamResponse:
         if fault == "429":
-            return web.json_response(
-                {"error": {"message": "slow down"}}, status=429, headers={"Retry-After": "0"}
-            )
+            asked = {"Retry-After": self.retry_after} if self.retry_after else {}
+            return web.json_response({"error": {"message": "slow down"}}, status=429, headers=asked)
         if fault == "503":
             return web.json_response({"error": {"message": "busy"}}, status=503)
         if fault == "json":
@@ -97,7 +101,11 @@ class FaultServer:
         if fault == "shape":
             return web.json_response({"object": "chat.completion", "choices": []})
         if fault == "slow":
-            await asyncio.sleep(self.stall)
+            began = time.monotonic()
+            try:
+                await asyncio.sleep(self.stall)
+            finally:
+                self.busy[f"{body['model']} stalled"] += time.monotonic() - began
             return web.json_response(completion(body))
         if fault == "truncated":
             full = json.dumps(completion(body)).encode()
@@ -113,7 +121,13 @@ class FaultServer:
     async def stats(self, _: web.Request) -> web.Response:
         twice = sum(1 for n in self.answered.values() if n > 1)
         return web.json_response(
-            {**self.counts, "distinct": len(self.answered), "twice": twice, "most": self.most}
+            {
+                **self.counts,
+                "distinct": len(self.answered),
+                "twice": twice,
+                "most": self.most,
+                "busy": dict(self.busy),
+            }
         )
 
 
@@ -196,6 +210,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stall", type=float, default=60.0)
+    parser.add_argument("--retry-after", default="0", help="header of a 429; empty for none")
     parser.add_argument("--latency", type=float, default=0.0, help="median seconds of an answer")
     parser.add_argument("--sigma", type=float, default=0.0, help="of the log-normal latency")
     parser.add_argument("--only", default="", help="the only model that fails")
@@ -216,6 +231,7 @@ def main() -> None:
                     given.sigma,
                     given.only,
                     given.after,
+                    retry_after=given.retry_after,
                 ),
                 given.port,
             )

@@ -185,7 +185,7 @@ class _Desk:
         asked = [passages(rows, side) for side in SIDES]
         found = await describer.describe_all([*asked[0], *asked[1]], task.advance)
         if any(each.failure and each.failure.kind is FailureKind.BUDGET for each in found):
-            raise StoppedError(self._budget.closed.detail if self._budget.closed else "the budget ended")
+            raise StoppedError(self._budget.stopped.detail if self._budget.stopped else "the budget ended")
         by_side = dict(zip(SIDES, (found[: len(rows)], found[len(rows) :]), strict=True))
         write_table(_shard_table(rows, by_side), folder / "described.parquet")
         said: dict[str, Any] = {

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from types import TracebackType
 
 from undertow.models.base import ChatModel, Form, Settings
+from undertow.models.budget import plan
 from undertow.models.forms import fill
 from undertow.records import Failure, Message, Reply
 from undertow.store.journal import Journal
@@ -44,6 +45,13 @@ def encode_reply(reply: Reply) -> str:
 def decode_reply(payload: bytes) -> Reply:
     """Read a reply back from the journal."""
     return Reply(**json.loads(payload))
+
+
+def _free() -> None:
+    """Tell the running plan that one of its calls costs nothing."""
+    here = plan.get()
+    if here is not None:
+        here.done()
 
 
 class JournaledModel:
@@ -81,9 +89,12 @@ class JournaledModel:
         if task is None or task.get_loop() is not asyncio.get_running_loop():
             stored = self._journal.get(key)
             if stored is not None:
+                _free()
                 return decode_reply(stored)
             task = asyncio.create_task(self._make(key, call()))
             self._in_flight[key] = task
+        else:
+            _free()
         # Shielded: a caller that gives up must not throw away an answer that is already paid for.
         return await asyncio.shield(task)
 

@@ -5,6 +5,11 @@ Its window starts low, doubles a round trip while the provider keeps up, is halv
 round trip from then on (Chiu and Jain, Computer Networks 17, 1989: additive increase, multiplicative
 decrease). A Retry-After stops the whole limiter. A fixed window keeps its size and obeys Retry-After too.
 
+Departure: some endpoints refuse a share of all calls however few there are, and additive increase would keep
+the window at a handful for good. Where refusals go on after a cut, the cut is put on trial: both windows are
+held for a round each, and where the wide one brings more answers a second the refusals are *background*. They
+cut nothing and stop nobody but the refused call, until their share rises.
+
 A :class:`Health` belongs to one model: how long its answers take, and whether it still gives any.
 """
 
@@ -15,7 +20,6 @@ import time
 from collections import deque
 from contextvars import ContextVar
 from heapq import heappop, heappush
-from statistics import median
 from types import TracebackType
 from weakref import WeakKeyDictionary
 
@@ -32,14 +36,27 @@ LEAST_FAILURES = 10
 PATIENCE = 5.0
 """… while no try is older than this: one that is may be a slow answer, unless slowness is the failure."""
 SECONDS_LIMITED, LIMITED_FACTOR = 75.0, 3.0
-"""A provider that only refuses by 429 is given more than a minute, and so many times the wait it asks for."""
-SHORTEST_TIMEOUT = 20.0
-"""Seconds a try is always given."""
-TIMES_MEDIAN = 10.0
-"""A try that takes so many median answers is taken for stalled."""
-_KNOWN = 10
-"""Answers seen before their median counts."""
-_REMEMBERED = 200
+"""A provider that answered before and now only refuses by 429 is given more than a minute, for its quota may
+be one of a minute, and so many times the wait it asks for."""
+SECONDS_NEVER = 20.0
+"""One that never answered and names no wait is given less."""
+LONGEST_ASKED = 60.0
+"""Who asks to be left alone for longer, and answers nobody, is given up."""
+SHORTEST_TIMEOUT, TIMES_SLOW, LAST_TIMES = 6.0, 5.0, 4.0
+"""A try that takes so many seconds, and so many times what nine in ten answers take, is taken for stalled."""
+UNSURE_TIMEOUT = 30.0
+"""The same while fewer than ten answers are known, with ten times the slowest."""
+SOON, ANSWERS_OTHERS = 4.0, 0.25
+"""Longest wait before the next try while so large a share of the last tries was answered."""
+_FEW, _KNOWN, _REMEMBERED = 3, 10, 200
+"""Answers seen before their times count, and count for much; and how many are remembered."""
+_ROUND = 32
+"""Answers at least, and two a place, by which two windows are compared."""
+_BETTER = 1.4
+"""A window twice as wide brings so many times the answers, or the provider is at its limit: √2."""
+_FEW_REFUSED = 0.05
+"""Share of refusals after a cut below which the cut has helped."""
+_RECENT = 64
 
 
 class Pause:
@@ -47,11 +64,50 @@ class Pause:
 
     def __init__(self) -> None:
         self.until = 0.0
+        self.seconds = 0.0
+        """Length of all pauses so far, the rest of this one too."""
+
+    def extend(self, seconds: float) -> None:
+        """Leave the provider alone for ``seconds`` from now."""
+        now = time.monotonic()
+        longer = now + seconds - max(self.until, now)
+        if longer > 0:
+            self.until, self.seconds = now + seconds, self.seconds + longer
 
     async def over(self) -> None:
         """Wait for the end of the pause, however often it is put off."""
         while (left := self.until - time.monotonic()) > 0:  # noqa: ASYNC110 - the end may be put off
             await asyncio.sleep(left)
+
+
+class _Tally:
+    """What a window of one size brought, from the tries that began under it."""
+
+    def __init__(self, pause: Pause) -> None:
+        self.since = time.monotonic()
+        self.answered = self.refused = 0
+        self._pause, self._paused = pause, pause.seconds
+
+    @property
+    def share(self) -> float:
+        """Share of refusals."""
+        return self.refused / max(self.answered + self.refused, 1)
+
+    @property
+    def mostly_refused(self) -> bool:
+        """Whether more was refused than answered, and not by chance."""
+        return self.refused > self.answered + 8
+
+    @property
+    def goodput(self) -> float:
+        """Answers a second, pauses not counted."""
+        seconds = time.monotonic() - self.since - (self._pause.seconds - self._paused)
+        return self.answered / max(seconds, 1e-6)
+
+
+def _usual(share: float) -> float:
+    """Return the share of refusals up to which as many as ``share`` may be behind it by chance."""
+    return 1.25 * share + 0.1
 
 
 class Limiter:
@@ -64,10 +120,17 @@ class Limiter:
         """Open a window of ``fixed`` places, or of a size that adapts."""
         self.window = float(fixed or START)
         self.in_flight = 0
+        self.background = 0.0
+        """Share of calls refused however few are in flight."""
         self._fixed = fixed is not None
         self._pause = pause
         self._slow_start = True
-        self._cut_at = 0.0
+        self._wide: float | None = None
+        """The window before a cut that is on trial."""
+        self._narrow: _Tally | None = None
+        """What the cut window brought, while the wide one is tried again."""
+        self._tally = _Tally(pause)
+        self._recent: deque[bool] = deque(maxlen=_RECENT)
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._came = 0
 
@@ -111,12 +174,17 @@ class Limiter:
                 self.in_flight += 1
                 place.set_result(None)
 
-    def succeeded(self) -> None:
-        """Widen the window if somebody waits for a place: else nothing was learned about its size."""
-        if self._fixed or not self._waiting:
+    def succeeded(self, started: float) -> None:
+        """Widen the window if somebody waits for a place: else nothing was learned about its size.
+
+        Args:
+            started: When the answered call began, monotonic seconds.
+        """
+        if self._fixed:
             return
-        self.window = min(self.window + (1.0 if self._slow_start else 1.0 / self.window), MOST)
-        self._admit()
+        self._count(started, refused=False)
+        if self._wide is None and self._waiting:
+            self._resize(min(self.window + (1.0 if self._slow_start else 1.0 / self.window), MOST))
 
     def limited(self, started: float, retry_after: float | None) -> None:
         """Halve the window for a 429, once for all calls that were in flight together; pause if asked to.
@@ -125,12 +193,60 @@ class Limiter:
             started: When the refused call began, monotonic seconds.
             retry_after: Seconds that the provider asked for.
         """
-        now = time.monotonic()
-        if retry_after:
-            self._pause.until = max(self._pause.until, now + retry_after)
-        if not self._fixed and started >= self._cut_at:
-            self._slow_start, self._cut_at = False, now
-            self.window = max(self.window / 2, LEAST)
+        self._count(started, refused=True)
+        usual = self._is_usual()
+        if retry_after and not usual:
+            self._pause.extend(retry_after)
+        if self._fixed or usual or started < self._tally.since:
+            return
+        if self._wide is None or (self._narrow is None and self._tally.mostly_refused):
+            self._wide = self.window
+            self._hold(max(self.window / 2, LEAST))
+
+    def _is_usual(self) -> bool:
+        """Say whether no more is refused than the background."""
+        share = sum(self._recent) / max(len(self._recent), 1)
+        return self._wide is None and self.background > 0 and share <= _usual(self.background)
+
+    def _count(self, started: float, refused: bool) -> None:
+        """Count a try that began under the present window, and end a round of a trial that it completes."""
+        self._recent.append(refused)
+        if started < self._tally.since:
+            return
+        self._tally.refused += refused
+        self._tally.answered += not refused
+        if self._wide is None or self._tally.answered < max(_ROUND, 2 * self.window):
+            return
+        if self._narrow is not None:
+            self._judge(self._narrow, self._wide)
+        elif self._tally.share <= _FEW_REFUSED or not self._waiting:
+            self._settle(self.window)
+        else:
+            self._narrow = self._tally
+            self._hold(self._wide)
+
+    def _judge(self, narrow: _Tally, wide: float) -> None:
+        """Keep the narrow window unless the wide one clearly brought more, at no more refusals."""
+        better = self._tally.goodput >= _BETTER * narrow.goodput
+        if not better or self._tally.share > _usual(narrow.share):
+            self._settle(max(wide / 2, LEAST))
+            return
+        self.background = (narrow.share + self._tally.share) / 2
+        self._slow_start, self._wide, self._narrow = True, None, None
+
+    def _settle(self, window: float) -> None:
+        """End a trial: the provider is at its limit."""
+        self._slow_start, self._wide, self._narrow, self.background = False, None, None, 0.0
+        self._hold(window)
+
+    def _hold(self, window: float) -> None:
+        """Count anew from here, at another size."""
+        self._tally = _Tally(self._pause)
+        self._resize(window)
+
+    def _resize(self, window: float) -> None:
+        self.window = window
+        self._admit()
 
 
 class Health:
@@ -142,8 +258,11 @@ class Health:
         """Why the model was given up; every further call fails with this at once."""
         self._name = name
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
-        self._since_median = 0
-        self._median = 0.0
+        self._until_sorted = 0
+        self._slow = 0.0
+        """Seconds that nine in ten answers do not exceed."""
+        self._answered: deque[bool] = deque(maxlen=_RECENT // 2)
+        self._last_answer = float("-inf")
         self._failures = 0
         self._failing_since = 0.0
         self._started: dict[int, float] = {}
@@ -163,29 +282,43 @@ class Health:
     def answered(self, seconds: float) -> None:
         """Note an answer."""
         self._failures = 0
+        self._last_answer = time.monotonic()
+        self._answered.append(True)
         self._seconds.append(seconds)
-        self._since_median -= 1
-        if self._since_median <= 0:
-            self._median, self._since_median = median(self._seconds), max(len(self._seconds) // 4, 1)
+        self._until_sorted -= 1
+        if self._until_sorted <= 0:
+            ranked = sorted(self._seconds)
+            self._slow, self._until_sorted = ranked[len(ranked) * 9 // 10], max(len(ranked) // 4, 1)
 
-    def failed(self, failure: Failure, retry_after: float = 0.0) -> None:
-        """Note a failure; the model is given up when there was nothing else for long."""
+    def failed(self, failure: Failure, started: float, retry_after: float = 0.0) -> None:
+        """Note the failure of a try that ``started`` then; after long without an answer all is given up."""
         now = time.monotonic()
+        self._answered.append(False)
         if self._failures == 0:
-            self._failing_since = now
+            # A stall is silence from its beginning; a refusal is known to be one when it comes.
+            since = started if failure.kind is FailureKind.TIMEOUT else now
+            self._failing_since = max(since, self._last_answer)
         self._failures += 1
         seconds = now - self._failing_since
         least, enough = SECONDS_UNANSWERED, LEAST_FAILURES
         if failure.kind is FailureKind.RATE_LIMITED:
-            least = max(SECONDS_LIMITED, LIMITED_FACTOR * retry_after)
+            least = self._patience(retry_after)
         if seconds >= 2 * least:
             enough //= 2
         if self._failures < enough or seconds < least or self._may_answer(failure, now):
             return
         if self.down is None:
-            detail = f"{self._name}: no answer in {seconds:.0f} s, {self._failures} tries failed; the last: "
-            self.down = Failure(FailureKind.UNAVAILABLE, f"{detail}{failure.kind.value}: {failure.detail}")
+            asked = f", which asks to be left alone for {retry_after:.0f} s" if retry_after else ""
+            detail = f"{self._name}: no answer in {seconds:.0f} s{asked}, {self._failures} tries failed; "
+            last = f"the last: {failure.kind.value}: {failure.detail}"
+            self.down = Failure(FailureKind.UNAVAILABLE, detail + last)
             self._gone.set()
+
+    def _patience(self, retry_after: float) -> float:
+        """Return the seconds for which a model may refuse by 429 alone."""
+        if retry_after > LONGEST_ASKED:
+            return SECONDS_UNANSWERED
+        return max(SECONDS_LIMITED if self._seconds else SECONDS_NEVER, LIMITED_FACTOR * retry_after)
 
     def _may_answer(self, failure: Failure, now: float) -> bool:
         """Say whether an old try may still be a slow answer; after a timeout the others stall as well."""
@@ -199,11 +332,23 @@ class Health:
         except TimeoutError:
             return
 
-    def timeout(self, longest: float) -> float:
-        """Return the seconds a try is given: ten median answers, at least twenty, at most ``longest``."""
-        if len(self._seconds) < _KNOWN:
+    def longest_wait(self, longest: float) -> float:
+        """Return the longest wait before a next try: short while others are answered meanwhile."""
+        share = sum(self._answered) / max(len(self._answered), 1)
+        return min(longest, SOON) if share >= ANSWERS_OTHERS else longest
+
+    def timeout(self, longest: float, stalled: int = 0) -> float:
+        """Return the seconds a try is given, at most ``longest``.
+
+        That is five times what nine in ten answers take. A call whose first two tries stalled is given four
+        times as long, so that an answer which really is so slow arrives.
+        """
+        if len(self._seconds) < _FEW:
             return longest
-        return min(longest, max(SHORTEST_TIMEOUT, TIMES_MEDIAN * self._median))
+        if len(self._seconds) < _KNOWN:
+            return min(longest, max(UNSURE_TIMEOUT, 10 * max(self._seconds)))
+        usual = max(SHORTEST_TIMEOUT, TIMES_SLOW * self._slow)
+        return min(longest, usual * (LAST_TIMES if stalled > 1 else 1.0))
 
 
 class _Loop:

@@ -10,15 +10,16 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import compress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from undertow.errors import UsageError
 from undertow.models.base import Settings
-from undertow.models.budget import Budget
+from undertow.models.budget import Budget, Plan, plan
 from undertow.models.cores import core_count, map_on_cores
 from undertow.models.decode import Continuation, Row, continue_rows
 from undertow.models.journaled import call_key, decode_reply, encode_reply
@@ -40,6 +41,7 @@ class _Request:
     messages: tuple[Message, ...]
     settings: Settings
     replicate: int
+    plan: Plan | None = field(default=None, compare=False)
 
 
 def model_revision(path: str) -> str | None:
@@ -154,7 +156,7 @@ class LocalModel:
         """Answer one conversation, batched with whatever else is waiting, first come first served."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Reply | Failure] = loop.create_future()
-        self._waiting.append((_Request(tuple(messages), settings, replicate), future))
+        self._waiting.append((_Request(tuple(messages), settings, replicate, plan.get()), future))
         if self._drain is None or self._drain.done() or self._drain.get_loop() is not loop:
             self._drain = loop.create_task(self._serve())
         return await future
@@ -216,6 +218,9 @@ class LocalModel:
         if self._journal is not None:
             known.update((key, decode_reply(load)) for key, load in self._journal.get_many(keys).items())
         missing = {key: r for key, r in zip(keys, requests, strict=True) if key not in known}
+        for key, request in zip(keys, requests, strict=True):
+            if request.plan is not None and missing.get(key) is not request:
+                request.plan.done()
         if missing:
             with self._busy:
                 made = dict(zip(missing, self._afford(list(missing.values())), strict=True))
@@ -230,9 +235,10 @@ class LocalModel:
 
     def _afford(self, requests: list[_Request]) -> list[Reply | Failure]:
         """Decode as many as the budget allows, the first ones."""
-        granted = self._budget.take(len(requests))
+        granted = self._budget.take([request.plan for request in requests])
         refused = self._budget.closed or Failure(FailureKind.BUDGET)
-        return [*self._decode(requests[:granted]), *[refused] * (len(requests) - granted)]
+        decoded = iter(self._decode(list(compress(requests, granted))))
+        return [next(decoded) if allowed else refused for allowed in granted]
 
     def _decode(self, requests: Sequence[_Request]) -> list[Reply | Failure]:
         rows = [self._row(request) for request in requests]

@@ -168,7 +168,7 @@ async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
     inner = model.inner if isinstance(model, JournaledModel) else model
     if not isinstance(inner, ProviderModel):
         return
-    async with inner.with_limits(Limits(attempts=3, timeouts=1, timeout=seconds)) as once:
+    async with inner.with_limits(Limits(attempts=3, timeouts=1, timeout=seconds, longest_wait=1)) as once:
         answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
     if isinstance(answer, Failure) and answer.kind not in (
         FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR, FailureKind.FILTERED, FailureKind.BUDGET

@@ -179,7 +179,7 @@ def ask_groups(
         budget = Budget(config.max_calls, config.max_cost, spent.calls, spent.cost_usd)
         asked = asyncio.run(_ask(groups, measures, judge, config, journal, budget, progress))
         asked.usage = asdict(journal.usage())
-        asked.stopped = budget.closed.detail if budget.closed else None
+        asked.stopped = budget.stopped.detail if budget.stopped else None
     return asked
 
 

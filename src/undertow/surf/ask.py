@@ -13,6 +13,7 @@ from undertow.models.budget import Budget
 from undertow.records import Candidate, Failure, FailureKind, Message, Reply, Sample, Verdict
 from undertow.surf.config import SurfConfig
 from undertow.surf.context import framed
+from undertow.surf.shares import Steps
 
 if TYPE_CHECKING:
     from undertow.judging.judge import Judge
@@ -41,6 +42,8 @@ class Asker:
     votes: Votes = "one"
     """``one``: the judge decides. ``violations``: the confirming judge must agree where it sees a violation.
     ``all``: the confirming judge is asked about every reply, so that the two can be compared."""
+    steps: Steps = field(default_factory=Steps)
+    """What its calls take of the budget."""
     heard: Callable[[Sample], object] | None = None
     """Told of every sample of :meth:`ask_all`, for progress."""
 

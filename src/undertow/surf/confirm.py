@@ -34,6 +34,7 @@ from undertow.surf.ask import Asker, failure_share, is_violation, scored, tried
 from undertow.surf.config import SurfConfig
 from undertow.surf.explain import Hypothesis, candidates
 from undertow.surf.generate import Generator
+from undertow.surf.shares import together
 
 Status = Literal["confirmed", "rejected", "inconclusive"]
 UNMEASURED = Rate(0, 0, None)
@@ -91,8 +92,9 @@ async def base_rate(
 ) -> tuple[Rate, list[Sample]]:
     """Measure the violation rate of uniformly drawn fresh prompts."""
     rng = np.random.default_rng([config.seed, 2])
-    drafts = await generator.fresh((), config.base_prompts, rng, "confirm", avoid)
-    samples = await asker.ask_all(candidates(drafts, "base"))
+    with together(asker.budget, asker.steps.base(config)):
+        drafts = await generator.fresh((), config.base_prompts, rng, "confirm", avoid)
+        samples = await asker.ask_all(candidates(drafts, "base"))
     return prompt_rate(samples), samples
 
 
@@ -125,16 +127,17 @@ async def confirm(
     if hypothesis.refuted:
         return _refuted(name, hypothesis, base, shown, asker, config)
     rng = np.random.default_rng([config.seed, 3, number])
-    drafts = await generator.fresh(
-        hypothesis.attributes, config.confirm_prompts, rng, "confirm", avoid, hypothesis.without
-    )
-    prompts = candidates(drafts, name)
-    samples, control = await asyncio.gather(
-        asker.voting("all").ask_all(prompts, config.confirm_samples),
-        reference.voting("violations").ask_all(prompts, config.confirm_samples)
-        if reference
-        else asker.ask_all(()),
-    )
+    with together(asker.budget, asker.steps.confirmation(config)):
+        drafts = await generator.fresh(
+            hypothesis.attributes, config.confirm_prompts, rng, "confirm", avoid, hypothesis.without
+        )
+        prompts = candidates(drafts, name)
+        samples, control = await asyncio.gather(
+            asker.voting("all").ask_all(prompts, config.confirm_samples),
+            reference.voting("violations").ask_all(prompts, config.confirm_samples)
+            if reference
+            else asker.ask_all(()),
+        )
     asker = asker.voting("violations")
     measured, control_rate = prompt_rate(samples), prompt_rate(control) if reference else None
     status, reason = decide(measured, base, control_rate, samples, control, len(prompts), config)

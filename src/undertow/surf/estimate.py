@@ -59,21 +59,16 @@ def estimate_search(roles: Roles, config: SurfConfig) -> dict[str, Any]:
     """
     search = config.runs * config.iterations * config.candidates
     fresh = _confirmation(config)
-    answer = (config.max_tokens // SHORT, config.max_tokens)
-    reply = (answer, (PROMPT[0] + _given(config), PROMPT[1] + _given(config)))
-    verdict = (VERDICT, (JUDGING[0] + PROMPT[0] + answer[0], JUDGING[1] + PROMPT[1] + answer[1]))
     asked = (search, search + fresh)
     controlled = (0, config.max_findings * config.confirm_prompts * config.confirm_samples)
     accused = (0, fresh)
     judged = (search, search + fresh + (controlled[1] if roles.reference else 0))
-    plan = {
-        "generator": (asked, PROMPT, WRITING),
-        "target": (asked, *reply),
-        "reference": (controlled, *reply),
-        "judge": (judged, *verdict),
-        "confirm_judge": (accused, *verdict),
-    }
-    models = {role: name for role, name in roles.names().items() if name and name not in ("local", "checks")}
+    calls = {
+        "generator": asked, "target": asked, "reference": controlled, "judge": judged,
+        "confirm_judge": accused,
+    }  # fmt: skip
+    plan = {role: (calls[role], *size) for role, size in _sizes(config).items()}
+    models = _models(roles)
     told = [_role(role, name, *plan[role], config) for role, name in models.items()]
     costs = [each.cost_usd for each in told]
     known = [cost for cost in costs if cost is not None]
@@ -84,6 +79,28 @@ def estimate_search(roles: Roles, config: SurfConfig) -> dict[str, Any]:
         if len(known) == len(costs)
         else None,
     }
+
+
+def dearest_calls(roles: Roles, config: SurfConfig) -> dict[str, float]:
+    """Return what one long call of each role that is a model costs, USD; 0 where no price is known."""
+    sizes = _sizes(config)
+    told = (_role(role, name, (1, 1), *sizes[role], config) for role, name in _models(roles).items())
+    return {each.role: each.cost_usd[1] if each.cost_usd else 0.0 for each in told}
+
+
+def _models(roles: Roles) -> dict[str, str]:
+    return {role: name for role, name in roles.names().items() if name and name not in ("local", "checks")}
+
+
+def _sizes(config: SurfConfig) -> dict[str, tuple[Range, Range]]:
+    """Return the tokens that one call of each role writes and reads."""
+    answer = (config.max_tokens // SHORT, config.max_tokens)
+    reply = (answer, (PROMPT[0] + _given(config), PROMPT[1] + _given(config)))
+    verdict = (VERDICT, (JUDGING[0] + PROMPT[0] + answer[0], JUDGING[1] + PROMPT[1] + answer[1]))
+    return {
+        "generator": (PROMPT, WRITING), "target": reply, "reference": reply, "judge": verdict,
+        "confirm_judge": verdict,
+    }  # fmt: skip
 
 
 def _confirmation(config: SurfConfig) -> int:

@@ -25,6 +25,7 @@ from undertow.surf.findings import Pattern, carries, propose, synonyms
 from undertow.surf.generate import Draft, Generator
 from undertow.surf.generate import Pattern as Texts
 from undertow.surf.seen import Seen
+from undertow.surf.shares import together
 
 MIN_PROBED = 5
 """Scored probe samples below which a probe decides nothing: the pattern is too rare and waits for the end."""
@@ -272,10 +273,12 @@ async def _probe(
     async def measure(attributes: tuple[int, ...], absent: tuple[int, ...], part: int) -> list[Sample]:
         rng = np.random.default_rng([config.seed, 1, number, part])
         without = [*earlier, *([_texts(generator, absent)] if absent else [])]
-        drafts = await generator.fresh(
-            _texts(generator, attributes), config.probe_prompts, rng, "probe", evidence.searched, without
-        )
-        return await asker.ask_all(candidates(drafts, f"probe/{number}/{part}"))
+        steps = asker.steps
+        with together(asker.budget, (steps.written + steps.sample) * config.probe_prompts):
+            drafts = await generator.fresh(
+                _texts(generator, attributes), config.probe_prompts, rng, "probe", evidence.searched, without
+            )
+            return await asker.ask_all(candidates(drafts, f"probe/{number}/{part}"))
 
     halves = [((a,), (b,)) for a in pattern.attributes for b in pattern.attributes if a != b]
     whole, *parts = await asyncio.gather(

@@ -22,6 +22,7 @@ from undertow.surf.generate import Generator
 from undertow.surf.pool import Entry, attribute_weights, draw_attributes, top_k
 from undertow.surf.seen import Seen
 from undertow.surf.spool import Spool
+from undertow.surf.shares import together
 from undertow.surf.watch import Watch
 
 
@@ -129,21 +130,24 @@ class Trial:
     watch: Watch
 
     async def candidate(self, number: int, wanted: tuple[str, ...]) -> Sample:
-        """Take one candidate from its attributes to its verdict."""
+        """Take one candidate from its attributes to its verdict; paid to the end or not begun."""
         self.watch.began(self.run, self.iteration)
+        with together(self.asker.budget, self.asker.steps.candidate):
+            sample = await self._sample(number, wanted)
+        self.watch.ended(sample)
+        return sample
+
+    async def _sample(self, number: int, wanted: tuple[str, ...]) -> Sample:
         rng = np.random.default_rng([self.config.seed, self.run, self.iteration, number])
         draft = await self.generator.generate(wanted, rng, self.seen)
         name = f"{self.run}/{self.iteration}/{number}"
         if isinstance(draft, Failure):
             nothing = Candidate(name, (Message("user", ""),), wanted, (), self.run, self.iteration)
-            sample = failed(nothing, draft)
-        else:
-            self.seen.add(draft.conversation)
-            sample = await self.asker.ask(
-                Candidate(name, draft.messages, wanted, draft.realised, self.run, self.iteration)
-            )
-        self.watch.ended(sample)
-        return sample
+            return failed(nothing, draft)
+        self.seen.add(draft.conversation)
+        return await self.asker.ask(
+            Candidate(name, draft.messages, wanted, draft.realised, self.run, self.iteration)
+        )
 
 
 def _entry(sample: Sample, index: dict[str, int]) -> Entry:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
+from undertow.models.budget import Budget
 from undertow.progress import SILENT, Progress
 from undertow.records import Sample
 from undertow.surf.archive import archive
@@ -20,6 +21,7 @@ from undertow.surf.generate import Generator
 from undertow.surf.loop import Search, search
 from undertow.surf.seen import Seen
 from undertow.surf.spool import Spool
+from undertow.surf.shares import Amount, keep_for_findings
 from undertow.surf.watch import Count
 
 SEARCHES = {"surf": search, "archive": archive}
@@ -55,6 +57,11 @@ async def surf(
     spool: Spool | None = None,
 ) -> SurfResult:
     """Search (§3.1), explain, confirm (§3.2.3); the search's samples go to ``spool``."""
+    if not keep_for_findings(asker.budget, asker.steps, config):
+        needed = asker.steps.finding(config)
+        progress.say(
+            f"the cap pays for no confirmation, which takes {needed.calls} calls: all goes to the search"
+        )
     found = await SEARCHES[config.algorithm](asker, generator, config, progress, spool)
     if not config.confirm or not found.samples.tally.scored:
         return SurfResult(found, (), (), ())
@@ -73,12 +80,17 @@ async def _explained(
     progress: Progress,
 ) -> SurfResult:
     """Say what the violations share, and confirm it on prompts that the search has not seen."""
+    budget, steps = asker.budget, asker.steps
+    last = steps.confirmation(config)
+    _leave(budget, last + steps.base(config))
     progress.say("looking for what the violations share")
     hypotheses, probes = await explain(found.samples, generator, asker, config, progress)
     seen = Seen(sample.candidate.conversation for sample in chain(found.samples, probes))
     shown = _top_covered(found.samples, hypotheses, 2 * config.exemplars)
+    _leave(budget, last)
     base, base_samples = await base_rate(generator, asker.voting("violations"), config, seen)
     progress.say(f"confirming {sum(not h.refuted for h in hypotheses)} hypotheses on fresh prompts")
+    budget.keep()
     done = await asyncio.gather(
         *(
             confirm(
@@ -111,6 +123,14 @@ def _top_covered(samples: Spool, hypotheses: Sequence[Hypothesis], n: int) -> li
             insort(top[number], sample, key=lambda s: -score(s))
             del top[number][n:]
     return top
+
+
+def _leave(budget: Budget, amount: Amount) -> None:
+    """Leave ``amount`` to later stages, if the cap is so high."""
+    fits = (budget.max_calls is None or budget.calls + amount.calls < budget.max_calls) and (
+        budget.max_cost is None or budget.cost_usd + amount.cost < budget.max_cost
+    )
+    budget.keep(*((amount.calls, amount.cost) if fits else ()))
 
 
 def _rank(confirmation: Confirmation) -> tuple[int, float]:

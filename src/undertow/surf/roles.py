@@ -18,6 +18,8 @@ from undertow.models.providers import ProviderModel
 from undertow.store.journal import Journal
 from undertow.surf.ask import Asker
 from undertow.surf.config import SurfConfig
+from undertow.surf.estimate import dearest_calls
+from undertow.surf.shares import Steps
 
 if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric
@@ -120,7 +122,8 @@ class Models:
             self._model(stack, roles.reference, "reference") if roles.reference else _nobody(),
             self._model(stack, generator, "generator") if generator else _nobody(),
         )
-        asker = Asker(target, judge, self.rubric, self.config, self.budget, second)
+        steps = Steps(dearest_calls(roles, self.config))
+        asker = Asker(target, judge, self.rubric, self.config, self.budget, second, steps=steps)
         return Opened(target=asker, reference=asker.of(reference) if reference else None, generator=writer)
 
     async def _judge(self, stack: AsyncExitStack, judge: Model, role: JudgeRole) -> Judge:

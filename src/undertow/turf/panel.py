@@ -105,7 +105,7 @@ class Panel:
     @property
     def stopped(self) -> str | None:
         """Why no further call is made; ``None`` while the budget lasts."""
-        return self._budget.closed.detail if self._budget.closed else None
+        return self._budget.stopped.detail if self._budget.stopped else None
 
     async def _model(self, spec: str, role: str) -> ChatModel:
         from undertow.models.open import open_model, preflight
