@@ -97,7 +97,6 @@ def run_surf(
         with Journal(run.file("journal.sqlite")) as journal:
             budget = Budget(config.max_calls, config.max_cost, *_spent(journal))
             models = Models(roles, known, journal, config, budget)
-<<<<<<< HEAD
             with Spool(run.path) as spool:
                 result, pool = asyncio.run(_work(models, attributes, prompts, config, progress, spool))
                 summary = {
@@ -106,21 +105,11 @@ def run_surf(
                 }  # fmt: skip
                 _save(run, result)
         status = _status(result, config, budget)
-        if budget.closed is not None:
-            progress.say(f"stopped early: {budget.closed.detail}")
+        if budget.stopped is not None:
+            progress.say(f"stopped early: {budget.stopped.detail}")
         elif status == "inconclusive":
             failed = (summary["failures"], summary["confirmation"]["failures"])
             kinds = ", ".join(f"{n} {kind}" for part in failed for kind, n in part.items())
-=======
-            result, pool = asyncio.run(_work(models, attributes, prompts, config, progress))
-            usage = journal.usage()
-        _save(run, result)
-        if budget.stopped is not None:
-            progress.say(f"stopped early: {budget.stopped.detail}")
-        elif _status(result, config, budget) == "inconclusive":
-            failed = failures([*result.search.samples, *result.confirming])
-            kinds = ", ".join(f"{n} {kind}" for kind, n in failed.items())
->>>>>>> c747ccd (Faults: short waits while others answer, a window that tells background refusals; a cap buys whole candidates and leaves confirmation its share)
             progress.say(f"inconclusive, too many failures: {kinds}; the same command asks for them again")
         return run.finish(status, summary)
     except UsageError:
@@ -236,12 +225,6 @@ def _summary(result: SurfResult, config: SurfConfig) -> dict[str, Any]:
 
 def _status(result: SurfResult, config: SurfConfig, budget: Budget) -> Literal["complete", "inconclusive"]:
     """Say whether too much is missing: of the search, of all that was asked after it, or by an early stop."""
-<<<<<<< HEAD
     parts = (result.search.samples.tally, Tally().add(result.confirming))
     missing = any(part.failure_share > config.failure_share for part in parts)
-    return "inconclusive" if missing or budget.closed else "complete"
-=======
-    parts = (result.search.samples, result.confirming)
-    missing = any(failure_share(part) > config.failure_share for part in parts)
     return "inconclusive" if missing or budget.stopped else "complete"
->>>>>>> c747ccd (Faults: short waits while others answer, a window that tells background refusals; a cap buys whole candidates and leaves confirmation its share)
