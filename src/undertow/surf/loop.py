@@ -21,8 +21,8 @@ from undertow.surf.config import SurfConfig
 from undertow.surf.generate import Generator
 from undertow.surf.pool import Entry, attribute_weights, draw_attributes, top_k
 from undertow.surf.seen import Seen
-from undertow.surf.spool import Spool
 from undertow.surf.shares import together
+from undertow.surf.spool import Spool
 from undertow.surf.watch import Watch
 
 

@@ -20,8 +20,8 @@ from undertow.surf.explain import Hypothesis, explain
 from undertow.surf.generate import Generator
 from undertow.surf.loop import Search, search
 from undertow.surf.seen import Seen
-from undertow.surf.spool import Spool
 from undertow.surf.shares import Amount, keep_for_findings
+from undertow.surf.spool import Spool
 from undertow.surf.watch import Count
 
 SEARCHES = {"surf": search, "archive": archive}
