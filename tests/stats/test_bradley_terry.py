@@ -69,7 +69,7 @@ def test_least_squares_recovers_scores_and_orders_with_holes():
     np.testing.assert_allclose(fitted, truth - truth.mean(), atol=1e-6)
 
 
-def test_bootstrap_covers_the_truth_and_leaves_exchangeable_items_undecided():
+def test_intervals_cover_the_truth_and_leaves_exchangeable_items_undecided():
     rng = np.random.default_rng(3)
     truth = np.array([1.2, 0.0, 0.0, -1.2])
     i, j = np.array([(a, b) for a in range(4) for b in range(a + 1, 4)]).repeat(30, 0).T
@@ -78,6 +78,8 @@ def test_bootstrap_covers_the_truth_and_leaves_exchangeable_items_undecided():
     assert all(each.low <= t <= each.high for each, t in zip(found.intervals, truth, strict=True))
     assert found.intervals[1].low < found.theta[2] < found.intervals[1].high
     assert rank([0], [1], [1], 2, rng).intervals == (None, None)
+    won_all = rank([0] * 4, [1] * 4, [1] * 4, 2, rng).intervals[0]
+    assert won_all.high - won_all.low > 0.5
 
 
 def test_cycles_and_agreement():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from undertow.cli import study_ablation, study_asking, study_matrix
+from undertow.cli import study_ablation, study_asking, study_matrix, study_salience
 
 group = typer.Typer(
     help="Studies: many runs or many questions, summed up in a table, a chart and a sentence.",
@@ -17,3 +17,4 @@ group.command("grid")(study_asking.grid)
 group.command("context")(study_asking.context)
 group.command("robustness")(study_asking.robustness)
 group.command("ablation")(study_ablation.command)
+group.command("salience")(study_salience.command)

@@ -10,8 +10,8 @@ from undertow.errors import UsageError
 from undertow.report.reading import Fields, fields, read_json, records, text
 
 Kind = Literal[
-    "demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation", "prefs"
-]
+    "demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation", "salience", "prefs"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
         ("robustness", False),
         ("ablation", False),
         ("prefs", "hypotheses" in summary),
+        ("salience", False),
     )
     for kind, is_there in signs:
         if verb == kind or (not verb and is_there):

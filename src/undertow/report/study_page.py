@@ -58,7 +58,8 @@ def _where(hole: Fields) -> str:
 
 
 def _subject(run: Run) -> str:
-    models = strings(run.config, "targets") or (text(run.config, "target"),)
+    models = strings(run.config, "targets") or strings(run.config, "models")
+    models = models or (text(run.config, "target") or text(run.config, "model"),)
     return words.listed([name_of(model) for model in models if model])
 
 
@@ -67,7 +68,7 @@ def name_of(model: str) -> str:
     kind, _, rest = model.partition(":")
     if kind == "local":
         return rest.rstrip("/").rpartition("/")[2]
-    return rest.partition("#")[2] or model
+    return rest.partition("#")[2] or model.rstrip("/").rpartition("/")[2] or model
 
 
 def _size(run: Run) -> Fact:
@@ -80,7 +81,7 @@ def _size(run: Run) -> Fact:
 
 
 def _rows(run: Run) -> tuple[Fields, ...]:
-    for part in ("shifts", "grid", "checks", "cells"):
+    for part in ("shifts", "grid", "checks", "sweep", "systems", "pairs", "cells"):
         if rows := records(run.summary.get(part)):
             return rows
     return ()
@@ -97,7 +98,7 @@ def _table(run: Run) -> Table | None:
         and key not in ("n", "questions")
         and any(row.get(key) for row in rows)
     ]
-    value = next(key for key in ("delta", "difference", "value") if key in rows[0])
+    value = next((key for key in ("delta", "difference", "value") if key in rows[0]), "value")
     head = " × ".join(keys[1:] or keys)
     shown = tuple(
         ("", short(" × ".join(_said(row.get(k)) for k in keys[1:] or keys), 90), _cells(row, value, keys[0]))
@@ -244,12 +245,48 @@ def _check_charts(checks: Sequence[Fields]) -> tuple[Chart, ...]:
     return (chart,) if chart else ()
 
 
+def _salience_charts(run: Run) -> tuple[Chart, ...]:
+    ranking, sweep = records(run.summary.get("ranking")), records(run.summary.get("sweep"))
+    if sweep:
+        return _sweep_charts(sweep)
+    effects = [
+        Effect(text(row, "feature"), found, *_bounds(interval(row, "interval")))
+        for row in ranking
+        if (found := number(row, "theta")) is not None
+    ]
+    chart = effect_chart(
+        effects, "How much the model listens to each feature", "Bradley–Terry score, log-odds of winning",
+        "From all pairs × behaviours; the scores sum to 0. Bars are 95% intervals.",
+    )  # fmt: skip
+    return (chart,) if chart else ()
+
+
+def _sweep_charts(sweep: Sequence[Fields]) -> tuple[Chart, ...]:
+    """Draw presence against p and converse against 1 − q: where they meet, only predictiveness counts."""
+    places = []
+    for row in sweep:
+        share, found = number(row, "share"), number(row, "value")
+        if share is not None and found is not None:
+            converse = text(row, "sweep") == "converse"
+            name = "in B too (at 1 − q)" if converse else "in A (at p)"
+            places.append(
+                Place(name, 1 - share if converse else share, found, *_bounds(interval(row, "interval")))
+            )
+    chart = dose_chart(
+        sorted(places, key=lambda place: (place.series, place.x)), "The feature's part of the effect",
+        "Share p of rows of A with the feature; 1 − q for rows of B",
+        "Main effect of the feature over the sum of both; bars are 95% intervals over runs.",
+    )  # fmt: skip
+    return (chart,) if chart else ()
+
+
 _CHARTS: dict[str, Callable[[Run], Sequence[Chart]]] = {
     "shift": _shift_charts,
     "grid": _grid_charts,
     "context": _context_charts,
     "robustness": _robustness_charts,
     "ablation": _ablation_charts,
+    "salience": _salience_charts,
 }
 STUDIES = tuple(_CHARTS)
 """The verbs this page shows."""

@@ -177,6 +177,20 @@ def paired_difference(
     return Difference(value, interval, len(b))
 
 
+def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval | None:
+    """Student's interval of the mean of a few independent values (n,); ``None`` for fewer than two.
+
+    For handfuls (training runs, comparisons): a bootstrap of four values is far too narrow.
+    """
+    from scipy.stats import t
+
+    sample = np.asarray(values, np.float64)
+    if len(sample) < 2:
+        return None
+    half = float(t.ppf(0.5 + level / 2, len(sample) - 1) * sample.std(ddof=1) / math.sqrt(len(sample)))
+    return Interval(float(sample.mean()) - half, float(sample.mean()) + half, level)
+
+
 def mcnemar(before: ArrayLike, after: ArrayLike) -> float | None:
     """Exact two-sided McNemar p of paired yes/no outcomes (n,); ``None`` when no pair changed."""
     from scipy.stats import binomtest

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from undertow.errors import UndertowError
 from undertow.progress import SILENT
@@ -16,7 +18,7 @@ from undertow.records import Interval
 from undertow.stats.intervals import wilson_bounds
 from undertow.store.run import RunDir
 from undertow.store.tables import write_table
-from undertow.studies.asking import AskingConfig, Group, Question, ask_groups
+from undertow.studies.asking import Asked, AskingConfig, Group, Question, ask_groups
 from undertow.studies.cells import Measured
 from undertow.training.config import SFTConfig
 from undertow.training.sft import train_sft
@@ -52,6 +54,36 @@ class Trainer:
         Raises:
             UndertowError: the run learned nothing, or too many answers are missing.
         """
+        folder, loss = self._trained(name, rows, seed)
+        asked = self._asked([Group({"model": name}, f"local:{folder}", tuple(questions))], [measure])
+        values = asked.cells[0].column(0)
+        return {
+            "rows": len(rows), "n": int((~np.isnan(values)).sum()),
+            "values": [None if np.isnan(v) else v for v in values], "loss": loss,
+        }  # fmt: skip
+
+    def shown(
+        self,
+        name: str,
+        rows: pa.Table,
+        seed: int,
+        questions: Mapping[str, Sequence[Question]],
+        measures: Sequence[str | Rubric],
+    ) -> dict[str, NDArray[np.float64]]:
+        """Train on ``rows``; return each group's values (questions, measures), NaN where missing.
+
+        Raises:
+            UndertowError: as :meth:`measured`.
+        """
+        folder, _ = self._trained(name, rows, seed)
+        groups = [Group({"group": g}, f"local:{folder}", tuple(asked)) for g, asked in questions.items()]
+        answered = self._asked(groups, measures)
+        return {
+            cell.place["group"]: np.stack([cell.column(k) for k in range(len(measures))], 1)
+            for cell in answered.cells
+        }
+
+    def _trained(self, name: str, rows: pa.Table, seed: int) -> tuple[Path, Any]:
         folder = self.run.file(f"{_FOLDER}/{name}")
         data = folder.with_suffix(".parquet")
         if not data.is_file():
@@ -59,15 +91,13 @@ class Trainer:
         trained = train_sft(data, self.model, folder, self.training, SILENT, seed)
         if trained["status"] != "complete":
             raise UndertowError(f"training failed: {trained['reason']}")
-        group = Group({"model": name}, f"local:{folder}", tuple(questions))
-        asked = ask_groups(self.run, [group], [measure], self.judge, self.asking)
+        return folder, trained["loss"]
+
+    def _asked(self, groups: Sequence[Group], measures: Sequence[str | Rubric]) -> Asked:
+        asked = ask_groups(self.run, groups, measures, self.judge, self.asking)
         if asked.holes:
             raise UndertowError(asked.holes[0].reason)
-        values = asked.cells[0].column(0)
-        return {
-            "rows": len(rows), "n": int((~np.isnan(values)).sum()),
-            "values": [None if np.isnan(v) else v for v in values], "loss": trained["loss"],
-        }  # fmt: skip
+        return asked
 
     def forget(self, name: str = "") -> None:
         """Delete a training's weights and data, or all of them."""
