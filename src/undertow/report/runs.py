@@ -10,7 +10,8 @@ from undertow.errors import UsageError
 from undertow.report.reading import Fields, fields, read_json, records, text
 
 Kind = Literal[
-    "demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation", "salience", "prefs"
+    "demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation", "salience",
+    "prefs",
 ]  # fmt: skip
 
 
