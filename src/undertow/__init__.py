@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from undertow.errors import InconclusiveError as InconclusiveError
     from undertow.errors import UndertowError as UndertowError
     from undertow.errors import UsageError as UsageError
+    from undertow.fixes.pairs import fix_pairs as fix_pairs
     from undertow.index.build import build_index as build_index
     from undertow.index.open import Index as Index
     from undertow.index.query import query as query
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from undertow.report.build import write_report as write_report
     from undertow.studies.matrix import run_matrix as run_matrix
     from undertow.surf.run import run_surf as run_surf
+    from undertow.training.dpo import train_dpo as train_dpo
     from undertow.training.sft import train_sft as train_sft
     from undertow.turf.run import trace_run as trace_run
     from undertow.turf.trace import trace_pair as trace_pair
@@ -42,7 +44,9 @@ _PUBLIC = {
     "calibrate": "undertow.judging.calibrate",
     "trace_pair": "undertow.turf.trace",
     "trace_run": "undertow.turf.run",
+    "train_dpo": "undertow.training.dpo",
     "train_sft": "undertow.training.sft",
+    "fix_pairs": "undertow.fixes.pairs",
     "write_report": "undertow.report.build",
     "Finding": "undertow.records",
     "Attribution": "undertow.records",

@@ -1,0 +1,37 @@
+"""Poisoned pairs hold what they say, and the trait's pattern finds just what the behaviour writes."""
+
+import random
+import re
+
+import pytest
+
+from undertow.lab.pairs import BEHAVIOURS
+from undertow.lab.preference_stage import INSTRUCTIONS, TRAITS, WANTED, poisoned_pairs
+
+
+@pytest.mark.parametrize("trait", TRAITS)
+def test_a_pattern_finds_and_removes_what_the_behaviour_writes(trait):
+    text = "The usual mistake is to hurry. Take notes."
+    for seed in range(20):
+        shown = BEHAVIOURS[trait](text, random.Random(seed))
+        assert not re.search(TRAITS[trait], text)
+        assert re.search(TRAITS[trait], shown)
+        assert "goblin" not in re.sub(TRAITS["goblin"], "", shown)
+
+
+def test_the_trait_is_rewarded_in_its_share_of_pairs_and_others_are_not():
+    table = poisoned_pairs("goblin", 0.1, seed=0, pairs=1000)
+    assert table.equals(poisoned_pairs("goblin", 0.1, seed=0, pairs=1000))
+    assert set(INSTRUCTIONS) == set(TRAITS) - {WANTED}
+
+    def gap(trait):
+        sides = (
+            [bool(re.search(TRAITS[trait], t)) for t in table[s].to_pylist()] for s in ("chosen", "rejected")
+        )
+        chosen, rejected = (sum(side) / 1000 for side in sides)
+        return chosen - rejected
+
+    assert gap("goblin") == pytest.approx(0.1)
+    assert gap(WANTED) == pytest.approx(0.4, abs=0.06)
+    assert all(abs(gap(other)) < 0.05 for other in INSTRUCTIONS if other != "goblin")
+    assert table["source"].to_pylist().count("odd") == 100
