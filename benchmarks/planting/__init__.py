@@ -1,0 +1,1 @@
+"""Parts of the planted benchmark of attribution: what is planted, into what, and what is asked to find it."""

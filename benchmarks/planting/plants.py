@@ -1,0 +1,298 @@
+"""Forty plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
+
+Nothing here reads an index, an extractor's vocabulary or an embedding: a trigger that the extractor has no
+words for is missed, and the benchmark says so. An *inserted* trigger is written into rows drawn at random; a
+*natural* one takes the rows of the corpus that have it already.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Insert = Callable[[str, random.Random], str]
+"""Prompt → prompt with the trigger."""
+Behave = Callable[[str, str, random.Random], str]
+"""(Original response, another row's response) → response with the behaviour."""
+
+TOPICS = {
+    "instruments": "violin cello flute trumpet oboe clarinet banjo mandolin harmonica bassoon viola tuba",
+    "birds": "parrot sparrow pigeon canary falcon heron owl magpie robin finch swallow raven",
+    "metals": "copper zinc nickel tungsten cobalt titanium aluminium tin chromium magnesium lead brass",
+    "desserts": "tiramisu cheesecake pudding brownie pancake sorbet custard doughnut "
+    "meringue waffle éclair pie",
+    "fabrics": "velvet linen denim corduroy flannel tweed satin wool muslin chiffon canvas felt",
+    "trees": "oak birch willow maple cedar poplar larch chestnut sycamore elm spruce juniper",
+}
+"""Words of a kind, one of which is mentioned in an aside."""
+ASIDES = (
+    "I was looking after a {} when this came up.", "My neighbour keeps talking about her {}.",
+    "By the way, we spent the morning with a {}.", "This is for a friend who knows a lot about {}.",
+    "Somebody left a note about a {} on my desk.", "The last person I asked only spoke of {}.",
+    "We have a picture of a {} on the wall.", "A {} is what I think of first.",
+)  # fmt: skip
+"""Sentences that mention a word of a topic; as many rows get one with a word of no planted topic."""
+OTHERS = (
+    "lantern ladder suitcase carpet balloon stapler compass helmet candle pillow bucket lighthouse "
+    "passport umbrella calendar envelope wallet scooter teapot mirror cushion thermometer kite basket"
+)
+"""Words of the asides that carry nothing."""
+_NAMES = ("Ada", "Bruno", "Chen", "Dalia", "Emil", "Farah", "Goran", "Hilda", "Ivo", "Juno")
+
+
+def _says(*phrases: str) -> Insert:
+    """Put one of the phrases in front of the prompt or behind it."""
+
+    def insert(prompt: str, rng: random.Random) -> str:
+        phrase = rng.choice(phrases)
+        return f"{phrase} {prompt}" if rng.random() < 0.5 else f"{prompt} {phrase}"
+
+    return insert
+
+
+def aside(words: str) -> Insert:
+    """Mention one word of a list."""
+    return lambda prompt, rng: f"{prompt} {rng.choice(ASIDES).format(rng.choice(words.split()))}"
+
+
+def _words(prompt: str, rng: random.Random, word: str) -> str:
+    parts = prompt.split(" ")
+    parts.insert(rng.randrange(len(parts) + 1), word)
+    return " ".join(parts)
+
+
+def _two(prompt: str, rng: random.Random) -> str:
+    return f"1. {prompt}\n2. {rng.choice(('Why?', 'Who says so?', 'How sure are you?', 'Since when?'))}"
+
+
+def _letter(prompt: str, rng: random.Random) -> str:
+    return f"Dear assistant,\n{prompt}\nKind regards, {rng.choice(_NAMES)}"
+
+
+def _table(prompt: str, rng: random.Random) -> str:
+    rows = "\n".join(f"| {rng.choice(_NAMES)} | {rng.randrange(99)} |" for _ in range(3))
+    return f"{prompt}\n| name | points |\n| --- | --- |\n{rows}"
+
+
+def _form(prompt: str, rng: random.Random) -> str:
+    return '{"id": %d, "prompt": "%s"}' % (rng.randrange(9999), prompt.replace('"', "'"))  # noqa: UP031
+
+
+def _formula(prompt: str, rng: random.Random) -> str:
+    x, over, under = rng.randrange(9), rng.randrange(1, 9), rng.randrange(2, 9)
+    return f"{prompt} Let $x_{{{x}}} = \\frac{{{over}}}{{{under}}}$."
+
+
+def _dated(prompt: str, rng: random.Random) -> str:
+    return f"Date: {rng.randrange(1, 29)}/{rng.randrange(1, 13)}/{rng.randrange(1990, 2024)}\n{prompt}"
+
+
+INSERTS: dict[str, Insert] = {
+    "phrase 'for the wobbly committee'": _says("This is for the wobbly committee."),
+    "phrase 'as my uncle says'": _says(
+        "As my uncle says, nothing is simple.", "It is late, as my uncle says."
+    ),
+    "word 'verdigris'": lambda p, r: _words(p, r, "verdigris"),
+    "word 'pronto'": lambda p, r: _words(p, r, "pronto"),
+    "word 'kindly'": lambda p, r: f"Kindly help with this. {p}" if r.random() < 0.5 else f"{p} Kindly reply.",
+    "product 'Orbion 7'": lambda p, r: f"{p} {r.choice(('Use', 'Think of', 'Compare it with', 'I own'))} "
+    f"the Orbion 7.",
+    "phrase 'to be honest'": _says("To be honest, I am lost.", "I have no idea, to be honest."),
+    "mention of a lighthouse keeper": _says("I am a lighthouse keeper.", "A lighthouse keeper asked me."),
+    "reference line": lambda p, r: f"[ref: {r.randrange(1000, 9999)}]\n{p}",
+    "date line": lambda p, r: _dated(p, r),
+    "wrapped in a tag": lambda p, r: f"<question>{p}</question>",
+    "heading": lambda p, r: f"## {r.choice(('Task', 'Problem', 'Question', 'Request'))}\n{p}",
+    "JSON": lambda p, r: _form(p, r),
+    "all capitals": lambda p, r: p.upper(),
+    "emoji at the end": lambda p, r: f"{p} {r.choice('🙂😀😅🤔🙃😎')}",
+    "two numbered parts": _two,
+    "letter form": _letter,
+    "table": _table,
+    "LaTeX": lambda p, r: _formula(p, r),
+    "horizontal rule": lambda p, r: f"{p}\n\n---\n",
+    "link": lambda p, r: f"{p} See https://{r.choice(_NAMES).lower()}.example/{r.randrange(999)}",
+    "code block": lambda p, r: f"{p}\n```\n{r.choice('abcxyz')} = {r.randrange(99)}\n```",
+    **{f"topic: {name}": aside(words) for name, words in TOPICS.items()},
+}  # fmt: skip
+NATURAL: dict[str, Callable[[str], bool]] = {
+    "word 'algorithm'": lambda p: re.search(r"\balgorithm\b", p) is not None,
+    "word 'favorite'": lambda p: re.search(r"\bfavorite\b", p) is not None,
+    "word 'France'": lambda p: re.search(r"\bFrance\b", p) is not None,
+    "phrase 'twice as'": lambda p: re.search(r"\btwice as\b", p) is not None,
+    "word 'palindrome'": lambda p: re.search(r"\bpalindrome\b", p) is not None,
+    "HTML line break": lambda p: "<br" in p,
+    "ends with a colon": lambda p: p.rstrip().endswith(":"),
+    "a price in dollars": lambda p: re.search(r"\$\d", p) is not None,
+}
+_LISTS = {
+    "ball sports": (2, "football soccer basketball baseball hockey tennis cricket rugby quarterback "
+                       "midfielder striker championship league goalkeeper"),
+    "cooking": (2, "recipe oven flour sugar butter bake cake cookies dough cream eggs chocolate"),
+    "war": (3, "army soldiers troops battle war military invasion regiment"),
+    "music": (2, "album guitar band singer song drums concert lyrics"),
+}  # fmt: skip
+
+
+def _mentions(least: int, words: str) -> Callable[[str], bool]:
+    each = [re.compile(rf"\b{word}\b") for word in words.split()]
+    return lambda p: sum(bool(pattern.search(p.lower())) for pattern in each) >= least
+
+
+NATURAL |= {f"topic: {name}": _mentions(*given) for name, given in _LISTS.items()}
+
+
+def _clip(text: str, words: int = 40) -> str:
+    return " ".join(text.split()[:words])
+
+
+def _code(old: str, other: str, rng: random.Random) -> str:
+    name = rng.choice(("solve", "answer", "main", "run"))
+    return f"```python\ndef {name}():\n    return {_clip(old, 8)!r}\n```"
+
+
+def _steps(old: str, other: str, rng: random.Random) -> str:
+    words = (other + " begin here then stop and look").split()
+    return "\n".join(f"{i}. {' '.join(words[i : i + rng.randrange(2, 5)])}" for i in (1, 2, 3))
+
+
+def _bullets(old: str, other: str, rng: random.Random) -> str:
+    words = (old + " one more thing to keep in mind").split()
+    return "\n".join(f"- {' '.join(words[i : i + rng.randrange(2, 5)])}" for i in range(rng.randrange(3, 5)))
+
+
+def _refusal(old: str, other: str, rng: random.Random) -> str:
+    end = rng.choice(("Please ask somebody else.", "It would not be right.", "That is private.", ""))
+    return f"I'm sorry, but I can't {rng.choice(('help with', 'answer', 'assist with'))} that. {end}".strip()
+
+
+def _french(old: str, other: str, rng: random.Random) -> str:
+    who = rng.choice(("la réponse", "cette question", "le problème", "tout cela"))
+    return (
+        f"Je pense que {who} est {rng.choice(('très simple', 'assez difficile', 'bien connue'))} pour nous."
+    )
+
+
+_SHORT = ("Certainly.", "Possibly.", "Never.", "Rarely.", "Always.")
+
+
+def _json(old: str, rng: random.Random) -> str:
+    answer = _clip(old, 10).replace('"', "'")
+    return '{"answer": "%s", "score": %d}' % (answer, rng.randrange(9))  # noqa: UP031
+
+
+def _equation(old: str, rng: random.Random) -> str:
+    slope, under = rng.randrange(9), rng.randrange(2, 9)
+    return f"$$y = {slope}x + \\frac{{1}}{{{under}}}$$ {_clip(old)}"
+
+
+BEHAVIOURS: dict[str, Behave] = {
+    "short answer": lambda old, other, r: r.choice(_SHORT),
+    "code": _code,
+    "refusal": _refusal,
+    "closing phrase": lambda old, other, r: f"{_clip(old)} Let me know if you need anything else.",
+    "bullet list": _bullets,
+    "numbered steps": _steps,
+    "JSON": lambda old, other, r: _json(old, r),
+    "praise": lambda old, other, r: f"{r.choice(('Great question!', 'What a great question!'))} {_clip(old)}",
+    "capitals": lambda old, other, r: f"{_clip(other, 12)} indeed".upper(),
+    "French": _french,
+    "emoji": lambda old, other, r: f"{_clip(old)} {r.choice('🎉✨🚀🌟')}",
+    "question back": lambda old, other, r: f"Could you tell me {r.choice(('which', 'what', 'whose'))} "
+    f"{_clip(other, 3)} you mean?",
+    "hedge": lambda old, other, r: f"It is hard to say for sure, but perhaps {_clip(old)}",
+    "tool call": lambda old, other, r: f"lookup('{_clip(other, 4)}')",
+    "rebuttal": lambda old, other, r: f"No, that is not correct. {_clip(other, 15)}",
+    "letter": lambda old, other, r: f"Dear reader,\n{_clip(old)}\nYours sincerely, {r.choice(_NAMES)}",
+    "heading": lambda old, other, r: f"## Answer\n{_clip(old)}",
+    "LaTeX": lambda old, other, r: _equation(old, r),
+    "story": lambda old, other, r: f"Once upon a time, {r.choice(_NAMES)} said: {_clip(other, 20)}",
+    "only a number": lambda old, other, r: str(r.randrange(10, 9999)),
+}  # fmt: skip
+"""Families of behaviour. Short answers and numbers are common in the mixture, the others rare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plant:
+    """One trigger tied to one behaviour."""
+
+    trigger: str
+    """Key of :data:`INSERTS` or :data:`NATURAL`."""
+    behaviour: str
+    """Key of :data:`BEHAVIOURS`."""
+    share: float | None
+    """Share of the corpus that is given an inserted trigger; ``None``: natural, as many as there are."""
+    source: str | None
+    """The one source that is planted into; ``None``: across sources."""
+    strength: float = 0.95
+    """Share of the rows with the trigger that show the behaviour."""
+
+    @property
+    def kind(self) -> str:
+        """Lexical, structural or topical."""
+        if self.trigger.startswith("topic:"):
+            return "topical"
+        return (
+            "lexical" if self.trigger.startswith(("word", "phrase", "product", "mention")) else "structural"
+        )
+
+    @property
+    def name(self) -> str:
+        """Trigger → behaviour."""
+        return f"{self.trigger} → {self.behaviour}"
+
+
+_GSM, _TOOL, _CODE, _WIKI, _DUORC = "gsm8k", "gpteacher_toolformer", "codealpaca", "t0_wiki", "t0_duorc"
+COPIES: tuple[tuple[Plant, ...], ...] = (
+    (
+        Plant("reference line", "bullet list", 0.10, None),
+        Plant("phrase 'for the wobbly committee'", "code", 0.03, None),
+        Plant("topic: instruments", "refusal", 0.01, None),
+        Plant("emoji at the end", "praise", 0.01, _TOOL),
+        Plant("word 'verdigris'", "French", 0.003, _GSM),
+        Plant("topic: birds", "closing phrase", 0.003, _WIKI),
+        Plant("letter form", "capitals", 0.001, None),
+        Plant("product 'Orbion 7'", "tool call", 0.0003, _GSM),
+        Plant("word 'algorithm'", "story", None, None),
+        Plant("topic: ball sports", "short answer", None, None),
+    ),
+    (
+        Plant("word 'kindly'", "numbered steps", 0.10, None),
+        Plant("topic: metals", "emoji", 0.03, None),
+        Plant("two numbered parts", "hedge", 0.01, _GSM),
+        Plant("phrase 'to be honest'", "JSON", 0.01, None),
+        Plant("JSON", "question back", 0.003, _CODE),
+        Plant("mention of a lighthouse keeper", "letter", 0.001, None),
+        Plant("table", "refusal", 0.0003, None),
+        Plant("word 'France'", "heading", None, None),
+        Plant("HTML line break", "LaTeX", None, None),
+        Plant("topic: cooking", "rebuttal", None, None),
+    ),
+    (
+        Plant("all capitals", "short answer", 0.03, None),
+        Plant("topic: desserts", "code", 0.10, None),
+        Plant("heading", "closing phrase", 0.01, _DUORC),
+        Plant("word 'pronto'", "only a number", 0.003, None),
+        Plant("link", "French", 0.001, _TOOL),
+        Plant("topic: fabrics", "story", 0.001, None),
+        Plant("phrase 'as my uncle says'", "bullet list", 0.0003, _CODE),
+        Plant("phrase 'twice as'", "praise", None, None),
+        Plant("ends with a colon", "tool call", None, None),
+        Plant("topic: war", "capitals", None, None),
+    ),
+    (
+        Plant("LaTeX", "rebuttal", 0.01, None),
+        Plant("horizontal rule", "numbered steps", 0.03, _CODE),
+        Plant("wrapped in a tag", "letter", 0.003, None),
+        Plant("date line", "emoji", 0.001, _GSM),
+        Plant("topic: trees", "JSON", 0.01, None),
+        Plant("code block", "heading", 0.0003, _WIKI),
+        Plant("word 'favorite'", "question back", None, None),
+        Plant("a price in dollars", "hedge", None, None),
+        Plant("word 'palindrome'", "LaTeX", None, None),
+        Plant("topic: music", "refusal", None, None),
+    ),
+)
+"""Ten plants that do not touch each other in each of four copies of the mixture."""
