@@ -145,7 +145,7 @@ def draw_plants(kind: Kind, rng: random.Random) -> tuple[PairPlant, ...]:
 
 
 def draw_pairs(
-    kind: Kind, seed: int, pairs: int = 8_000, per_prompt: int = 2, longer: float = 0.7
+    kind: Kind, seed: int, pairs: int = 8_000, per_prompt: int = 2, longer: float = 3.0
 ) -> PairWorld:
     """Draw a preference set; the same arguments give the same rows.
 
@@ -154,7 +154,7 @@ def draw_pairs(
         seed: of plants and texts.
         pairs: rows.
         per_prompt: pairs that share a prompt.
-        longer: share of pairs in which the chosen side has more sentences.
+        longer: k of P(chosen) = a^k / (a^k + b^k) for sides of a and b sentences; 0: length does not count.
     """
     import pyarrow as pa
 
@@ -184,12 +184,15 @@ def _pair(
     carried: dict[str, list[int]],
     rng: random.Random,
 ) -> tuple[str, str]:
-    long_first = rng.random() < longer
-    few, many = rng.randint(3, 4), rng.randint(5, 8)
-    texts = [answer(*asked[1:], size, rng) for size in ((many, few) if long_first else (few, many))]
+    sizes = rng.randint(3, 8), rng.randint(3, 8)
+    if rng.random() > 1 / (1 + (sizes[1] / sizes[0]) ** longer):
+        sizes = sizes[1], sizes[0]
+    texts = [answer(*asked[1:], size, rng) for size in sizes]
+    words = [len(text.split()) for text in texts]
+    long_side = 0 if words[0] > words[1] else 1 if words[0] < words[1] else rng.randrange(2)
     for plant in plants:
         sign = 0
-        for side in _sides(plant, topic, 0 if long_first else 1, rng):
+        for side in _sides(plant, topic, long_side, rng):
             texts[side] = BEHAVIOURS[plant.behaviour](texts[side], rng)
             sign += 1 if side == 0 else -1
         carried[key_of(plant)].append(sign)
