@@ -114,7 +114,7 @@ BROKEN = {
         ("columns", "found question, answer"),
         ("no text", "line 3 has no text in response"),
         ("null", "line 3 has no text in prompt"),
-        ("repeated", "id 'a' stands in more than one row"),
+        ("repeated", "line 1 and line 3 have the same id 'a'"),
         ("json", "line 3 is not JSON"),
         ("list", "line 1 is a list"),
         ("number", "line 1 holds int in prompt"),

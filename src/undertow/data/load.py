@@ -57,7 +57,7 @@ def load_examples(path: Path, *, skip_bad: bool = False) -> ExampleTable:
     raw = read_any(path, skip_bad=skip_bad)
     columns = {"id": _ids(raw), "source": _optional(raw, "source"), **_turns(raw)}
     table, skipped = _without_blank(pa.table(columns), raw, skip_bad)
-    _refuse_repeated(table["id"], raw.path)
+    _refuse_repeated(table["id"], columns["id"], raw)
     return ExampleTable(table.combine_chunks(), path, file_hash(path), {**raw.skipped, **skipped})
 
 
@@ -151,9 +151,12 @@ def _without_blank(table: pa.Table, raw: RawTable, skip_bad: bool) -> tuple[pa.T
     return (table if good.all() else table.filter(pa.array(good))), skipped
 
 
-def _refuse_repeated(ids: pa.ChunkedArray, path: Path) -> None:
+def _refuse_repeated(ids: pa.ChunkedArray, every: pa.ChunkedArray | pa.Array, raw: RawTable) -> None:
+    """Name an id that stands twice, and its first two rows among ``every`` id of the file."""
     counts = pc.value_counts(ids)
-    most = pc.max(counts.field("counts")).as_py()
-    if most > 1:
-        repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0].as_py()
-        raise UsageError(f"{path}: id {repeated[:60]!r} stands in more than one row; ids must be unique")
+    if pc.max(counts.field("counts")).as_py() == 1:
+        return
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0]
+    first, second = (int(row) for row in np.flatnonzero(np.asarray(pc.equal(every, repeated)))[:2])
+    where = f"{_where(first, raw.lines)} and {_where(second, raw.lines)}"
+    raise UsageError(f"{raw.path}: {where} have the same id {repeated.as_py()[:60]!r}; ids must be unique")

@@ -63,8 +63,8 @@ EXAMPLE_ROWS = 32_768
 """Rows per shard of local extraction."""
 IN_MEMORY = 1_000_000
 """Attributes clustered by one process; more are clustered shard by shard."""
-KMEANS_FILES = 64
-"""Vector shards in a shard of the k-means."""
+KMEANS_FILES, KMEANS_SHARDS = 64, 128
+"""Vector shards in a shard of the k-means at least, and its shards at most: each writes K sums a round."""
 
 
 def build_index(
@@ -324,7 +324,8 @@ class _Build:
         texts = table["text"].to_pylist()
         files = -(-len(table) // SHARD_ROWS)
         if len(table) > IN_MEMORY:
-            by_shards = ShardedKmeans(self.run.path, self.stage, self.shards, files, KMEANS_FILES)
+            per_shard = max(KMEANS_FILES, -(-files // KMEANS_SHARDS))
+            by_shards = ShardedKmeans(self.run.path, self.stage, self.shards, files, per_shard)
             return named(*by_shards.fit(k, self.config.seed), weights, texts)
         parts = [shard_folder(self.run.path, "embed-query", n) / f"{n:05d}.npy" for n in range(files)]
         vectors = np.concatenate([read_shard(file).astype(np.float32) for file in parts])

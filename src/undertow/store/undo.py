@@ -9,13 +9,18 @@ from undertow.store.run import RunDir
 
 
 def undo_start(run: RunDir) -> None:
-    """Empty the run directory if this process began it and no answer stands in its ``journal.sqlite``."""
-    journal = run.file("journal.sqlite")
-    if run.resumed or not journal.exists():
+    """Empty the run directory if this process began it and it holds nothing that was paid for or done."""
+    if run.resumed or _holds_work(run):
         return
+    shutil.rmtree(run.path / "stages", ignore_errors=True)
+    for file in (*run.path.glob("journal.sqlite*"), run.file("config.json")):
+        file.unlink(missing_ok=True)
+
+
+def _holds_work(run: RunDir) -> bool:
+    journal = run.file("journal.sqlite")
+    if not journal.exists():
+        results = {entry.name for entry in run.path.iterdir()} - {".lock", "config.json", "stages"}
+        return bool(results) or any(run.path.glob("stages/*/done.json"))
     with Journal(journal) as paid:
-        keep = bool(paid.counts())
-    if not keep:
-        shutil.rmtree(run.path / "stages", ignore_errors=True)
-        for file in (*run.path.glob(f"{journal.name}*"), run.file("config.json")):
-            file.unlink(missing_ok=True)
+        return bool(paid.counts() or paid.open_batches())
