@@ -160,3 +160,30 @@ def test_folders_are_plain_names_and_as_many_as_models(names: list[str]):
     folders = [safe_name(name) for name in names]
     assert len(set(folders)) == len(names)
     assert all(folder and not set(folder) & set("/\\:#\0 ") and folder[0] not in ".-" for folder in folders)
+
+
+def test_a_dry_run_adds_up_the_searches_and_asks_nothing(tmp_path: Path):
+    from undertow.studies.matrix import plan_matrix
+    from undertow.surf.run import plan_surf
+
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text('{"text": "The query is long"}\n')
+    with fault_server.running() as url:
+        target = f"openai-compatible:{url}/v1#echo"
+        one = plan_surf(target, KITE, pool, CONFIG, judge=target)
+        both = plan_matrix([target], [KITE, NEVER], pool, CONFIG, judge=target)
+        assert calls(url) == 0
+    assert both["searches"] == 2
+    assert both["calls"] == [2 * n for n in one["calls"]]
+    assert [role["role"] for role in both["roles"]] == [role["role"] for role in one["roles"]]
+
+
+def test_archive_searches_every_cell(tmp_path: Path):
+    with fault_server.running() as url:
+        config = CONFIG.model_copy(update={"algorithm": "archive"})
+        target = f"openai-compatible:{url}/v1#echo"
+        summary = run_matrix([target], [KITE, NEVER], WordPool(), tmp_path / "m", config)
+    assert summary["status"] == "complete"
+    assert (
+        cell_of(summary, target, "kite")["top"]["value"] > cell_of(summary, target, "never")["top"]["value"]
+    )

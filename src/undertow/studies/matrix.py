@@ -28,7 +28,7 @@ from undertow.store.tables import write_table
 from undertow.surf.bank import pool_hash
 from undertow.surf.config import SurfConfig
 from undertow.surf.roles import Roles
-from undertow.surf.run import run_surf
+from undertow.surf.run import plan_surf, run_surf
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,6 +131,42 @@ def run_matrix(
         return run.finish("inconclusive" if _missing(cells) else "complete", _summary(cells, names, known))
     finally:
         run.close()
+
+
+def plan_matrix(
+    targets: Sequence[str],
+    rubrics: Sequence[str | Path | Rubric],
+    attributes: Path,
+    config: SurfConfig | None = None,
+    **roles: Any,
+) -> dict[str, Any]:
+    """Say what ``run_matrix`` would ask of each role of each row, and what that costs; nothing is asked.
+
+    Raises:
+        UsageError: an unknown rubric, no such attributes, or something named twice.
+    """
+    _refuse_repeats("--target", targets)
+    plans = [
+        [plan_surf(target, rubric, attributes, config, **roles) for rubric in rubrics] for target in targets
+    ]
+    if not rubrics:
+        raise UsageError("--rubric: none is given; give at least one")
+    asked = [added([plan["roles"][k] for plan in row]) for row in plans for k in range(len(row[0]["roles"]))]
+    whole = added([plan for row in plans for plan in row])
+    return {"status": "complete", "dry_run": True, "searches": len(targets) * len(rubrics), "roles": asked,
+            **{key: whole[key] for key in ("calls", "cost_usd")}}  # fmt: skip
+
+
+def added(plans: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Add up ranges, from and to, of plans alike; what is unknown in one is unknown in the sum."""
+    whole = dict(plans[0])
+    for key, value in whole.items():
+        ranges = [plan[key] for plan in plans]
+        if isinstance(value, list | tuple) and all(isinstance(n, int | float) for n in value):
+            whole[key] = [sum(r[0] for r in ranges), sum(r[1] for r in ranges)]
+        if any(r is None for r in ranges):
+            whole[key] = None
+    return whole
 
 
 def _searched(*of: Any, **how: Any) -> dict[str, Any] | UndertowError:
