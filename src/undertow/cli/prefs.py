@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from undertow.cli import prefs_audit
+from undertow.cli import prefs_audit, prefs_check
 
 AUDIT = "audit"
 
@@ -26,3 +26,4 @@ group = typer.Typer(
     rich_markup_mode=None,
 )
 group.command(AUDIT)(prefs_audit.command)
+group.command("check")(prefs_check.command)

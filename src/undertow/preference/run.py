@@ -65,7 +65,7 @@ def audit_preferences(
         found = audit(material(pairs, gathered), config.audit, progress)
         progress.say("predicting fixes")
         weights, forecasts = predict(found, gathered, pairs)
-        tables = save_audit(run, found, pairs, forecasts, weights)
+        tables = save_audit(run, found, pairs, lengths(pairs), forecasts, weights)
         return run.finish("complete", {**data_json(pairs), "embedding": gathered.embedding, **tables})
     except BaseException:
         undo_start(run)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from undertow.preference.audit import LENGTH, Audit, ConceptEffect, Hypothesis
 from undertow.preference.controls import Effect
-from undertow.preference.predict import Forecast
+from undertow.preference.predict import Forecast, length_only
 from undertow.records import Exemplar, Finding, Interval, Rate
 from undertow.stats.intervals import rate
 from undertow.store.run import RunDir
@@ -268,14 +268,23 @@ def _concatenated(parts: Sequence[pa.Table]) -> pa.Table:
 
 
 def save_audit(
-    run: RunDir, found: Audit, data: PreferenceData, forecasts: Sequence[Forecast], weights: dict[str, float]
+    run: RunDir,
+    found: Audit,
+    data: PreferenceData,
+    length: NDArray[np.float64],
+    forecasts: Sequence[Forecast],
+    weights: dict[str, float],
 ) -> dict[str, Any]:
     """Write every table into the run directory and return their part of the summary."""
     import pyarrow as pa
 
     ids = data.table["id"].to_pylist()
     names = [c.cluster.name for c in found.concepts]
-    concepts = [concept_json(c, weights.get(c.cluster.name)) for c in found.concepts]
+    carried = length_only(found.signed, length)
+    concepts = [
+        {**concept_json(c, weights.get(c.cluster.name)), "length_carried": float(by_length)}
+        for c, by_length in zip(found.concepts, carried, strict=True)
+    ]
     hypotheses = [hypothesis_json(i, h, ids) for i, h in enumerate(found.hypotheses)]
     made, rows = findings(found, data)
     shown = sorted({i for h in found.hypotheses for i in h.examples} | _concept_rows(found, data, concepts))
