@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from undertow.cli import prefs_audit, prefs_check
+from undertow.cli import prefs_audit, prefs_check, prefs_sae
 
 AUDIT = "audit"
 
@@ -27,3 +27,4 @@ group = typer.Typer(
 )
 group.command(AUDIT)(prefs_audit.command)
 group.command("check")(prefs_check.command)
+group.command("sae")(prefs_sae.command)
