@@ -19,6 +19,8 @@ from undertow.lab.tokenizer import build_tokenizer
 from undertow.preference.model_concepts import model_concepts
 from undertow.preference.model_sae import ModelSae, load_sae, save_sae, train_model_sae
 from undertow.preference.policy import Policy, exchanges_of
+from undertow.preference.probe_examples import load_probe_examples
+from undertow.preference.probes import auc, probe_concepts, train_probe
 
 WORDS = "river stone cloud paper window garden letter number silver engine".split()  # noqa: SIM905
 WIDTH = 32
@@ -176,6 +178,34 @@ def test_shares_and_maxima_are_those_counted_by_hand(policy: Policy, data: Prefe
     assert found.responses.rejected.shape == (60, sae.size)
 
 
+@pytest.mark.parametrize("kind", ["means", "logistic", "attention"])
+def test_probes_learn_a_word_and_nothing_from_shuffled_labels(
+    policy: Policy, data: PreferenceData, kind: str
+) -> None:
+    rng = random.Random(3)
+    shows = [i % 2 == 0 for i in range(240)]
+    asked = [{"role": "user", "content": "tell river"}]
+    exchanges = [policy.exchange(asked, text(rng, goblin)) for goblin in shows]
+    probe = train_probe(policy, exchanges, shows, kind)
+    assert probe.beyond_chance
+    pairs, (chosen, rejected) = exchanges_of(data, policy)
+    scores = np.zeros(len(pairs), np.float32)
+    for stream in policy.read(pairs, [probe.layer]):
+        rows, texts = np.unique(stream.rows, return_inverse=True)
+        said = stream.response
+        scores[rows] = probe.score(stream.vectors[probe.layer][said], texts[said], len(rows))
+    sides = np.concatenate([scores[chosen], scores[rejected]])
+    assert auc(sides, np.arange(len(sides)) < len(data)) >= 0.95  # pairs that no probe was trained on
+    found = probe_concepts(data, policy, {"goblin": probe})
+    assert found.rejected.mean() < 0.1
+    assert found.chosen.mean() > 0.4
+    rng.shuffle(shows)
+    shuffled = train_probe(policy, exchanges, shows, kind, layers=[1])
+    assert abs(shuffled.auc - 0.5) < 0.25
+    with pytest.raises(UsageError, match="needs 8 examples"):
+        train_probe(policy, exchanges, [False] * 240, kind)
+
+
 def test_prefs_sae_trains_writes_and_goes_on(
     folder: Path, data: PreferenceData, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,3 +223,80 @@ def test_prefs_sae_trains_writes_and_goes_on(
     assert json.loads(capsys.readouterr().out) == summary
     assert main([*command[: -len(options)], "--layer", "7", "--out", str(tmp_path / "other")]) == 2
     assert "no layer 7" in capsys.readouterr().err
+
+
+def audited_by_policy(folder: Path, data: PreferenceData, sae: Path, probes: Path, out: Path) -> list[str]:
+    more = ["--model", str(folder), "--sae", str(sae), "--probe", f"goblin={probes}"]
+    return ["prefs", str(data.path), "--out", str(out), "--no-embedding", "--json", *more]
+
+
+def test_an_audit_takes_features_and_probes_of_a_policy(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = random.Random(5)
+    path, probes, sae = tmp_path / "d.parquet", tmp_path / "goblin.jsonl", tmp_path / "sae"
+    rows = [
+        {"prompt": f"tell {WORDS[i % 10]} {WORDS[i // 10 % 10]} {WORDS[i // 100]}",
+         "chosen": text(rng, rng.random() < 0.5), "rejected": text(rng, rng.random() < 0.1)}
+        for i in range(400)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    examples = [{"prompt": "p", "response": text(rng, i % 2 == 0), "shows": i % 2 == 0} for i in range(240)]
+    probes.write_text("".join(json.dumps(each) + "\n" for each in examples))
+    save_sae(random_sae(np.random.default_rng(3), layer=0, features=64), sae, "m")
+    command = audited_by_policy(folder, load_preferences(path), sae, probes, tmp_path / "run")
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    summary = json.loads(printed)
+    assert summary["policy"]["probes"][0]["auc"] > 0.95
+    assert summary["policy"]["sae"]["features"] == 64
+    concepts = {c["name"]: c for c in summary["concepts"]}
+    assert concepts["probe goblin"]["confirmed"]
+    assert concepts["probe goblin"]["delta"] > 0.2
+    assert {c["family"] for c in summary["concepts"]} >= {"local", "model", "probe"}
+    assert main(command) == 0
+    assert capsys.readouterr().out == printed
+    guessed = [{**each, "shows": rng.random() < 0.5} for each in examples]
+    probes.write_text("".join(json.dumps(each) + "\n" for each in guessed))
+    assert main(command) == 2
+    assert "another run" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "other")]) == 2
+    assert "held-out examples" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--sae", "x"], "name it by --model"),
+        (["--model", "m"], "--model alone"),
+        (["--model", "m", "--probe", "goblin"], "NAME=FILE"),
+        (["--model", "m", "--probe", "goblin=nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["--model", "m", "--sae", "nowhere"], "no such file"),
+        (["--model", "m", "--sae", "x", "--probe-kind", "best"], "--probe-kind best"),
+    ],
+)
+def test_options_of_a_policy_that_do_not_fit_are_one_line(
+    data: PreferenceData, tmp_path: Path, options: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prefs", str(data.path), "--out", str(tmp_path / "run"), *options]) == 2
+    told = capsys.readouterr().err.strip()
+    assert says in told
+    assert "\n" not in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"prompt": "p", "response": "r"}, "example 1 needs a response and shows"),
+        ({"prompt": "p", "response": " ", "shows": True}, "example 1 needs a response and shows"),
+        ({"prompt": "p", "response": "r", "shows": "often"}, "'shows' is not always true or false"),
+    ],
+)
+def test_examples_of_a_probe_that_say_nothing_are_one_line(
+    tmp_path: Path, row: dict[str, object], says: str
+) -> None:
+    path = tmp_path / "e.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    with pytest.raises(UsageError, match=says):
+        load_probe_examples(path)

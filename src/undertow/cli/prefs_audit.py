@@ -35,6 +35,19 @@ def command(
     embedder: Annotated[
         str | None, typer.Option(help='"minilm", or a sentence-transformers id or folder.')
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Policy that --sae and --probe read: folder or hub id.")
+    ] = None,
+    sae: Annotated[
+        Path | None, typer.Option(help="Folder of its autoencoder in SAELens' layout (undertow prefs sae).")
+    ] = None,
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE: examples with prompt, response and shows (true or false); again."),
+    ] = None,
+    probe_kind: Annotated[
+        str | None, typer.Option(help="How probes are trained: means, logistic (default) or attention.")
+    ] = None,
     clusters: Annotated[int | None, typer.Option(min=2, help="Most data clusters K (512).")] = None,
     level: Annotated[float | None, typer.Option(min=0, max=1, help="False-discovery rate (0.05).")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable lines out.")] = False,
@@ -50,7 +63,8 @@ def command(
     settings = configure(AuditConfig, seed=seed, clusters=clusters, level=level)
     config = configure(
         PrefsConfig, audit=settings, identity=_columns(identity), strata=tuple(strata or ()),
-        embedding=embedding, embedder=embedder, skip_bad=skip_bad,
+        embedding=embedding, embedder=embedder, model=model, sae=str(sae) if sae else None,
+        probes=_probes(probe), probe_kind=probe_kind, skip_bad=skip_bad,
     )  # fmt: skip
     if dry_run:
         return emit(estimate_audit(data, config), as_json, _render_data)
@@ -66,6 +80,17 @@ def _columns(identity: str | None) -> tuple[str, str] | None:
     if len(names) != 2 or not all(names):
         raise UsageError(f"--identity {identity}: give two columns, COL,COL (chosen_model,rejected_model)")
     return names[0], names[1]
+
+
+def _probes(given: list[str] | None) -> tuple[tuple[str, str], ...]:
+    pairs = [tuple(part.strip() for part in each.partition("=")[::2]) for each in given or ()]
+    wrong = [each for each, (name, path) in zip(given or (), pairs, strict=True) if not (name and path)]
+    if wrong:
+        raise UsageError(f"--probe {wrong[0]}: give NAME=FILE, a concept and a file of its examples")
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--probe {names[0]}: every probe needs a name of its own")
+    return tuple((name, path) for name, path in pairs)
 
 
 def _render_data(summary: dict[str, Any]) -> Iterator[str | Table]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -22,6 +24,9 @@ class AuditConfig(BaseModel):
     edge_share: float = Field(0.01, gt=0, le=1, description="Pairs of features that become edges (.01).")
     least_community: int = Field(4, ge=1, description="Smaller communities are dropped (4).")
     least_features: int = Field(10, ge=1, description="Features a cluster of a model's concepts needs (10).")
+    single_features: int = Field(
+        2048, ge=0, description="Features of a model's SAE up to which each is tested alone too [R]."
+    )
     least_pairs: int = Field(25, ge=2, description="Pairs a group needs (25).")
     least_prompts: int = Field(20, ge=2, description="Distinct prompts a group needs.")
     least_firing: int = Field(200, ge=1, description="Pairs a response concept fires in (200), or 1 %.")
@@ -45,4 +50,14 @@ class PrefsConfig(BaseModel):
     strata: tuple[str, ...] = Field((), description="Columns within whose values concepts are shown again.")
     embedding: bool = Field(True, description="Embed prompts and responses: topics, and the embedding SAE.")
     embedder: str = Field("minilm", description="`minilm`, or a sentence-transformers id or folder.")
+    model: str | None = Field(
+        None, description="Policy whose residual stream `sae` and `probes` read: folder or hub id."
+    )
+    sae: str | None = Field(None, description="Folder of an autoencoder in SAELens' layout.")
+    probes: tuple[tuple[str, str], ...] = Field(
+        (), description="Concept, and file of examples with `prompt`, `response` and `shows`."
+    )
+    probe_kind: Literal["means", "logistic", "attention"] = Field(
+        "logistic", description="How probes are trained."
+    )
     skip_bad: bool = Field(False, description="Leave unreadable lines out and count them.")

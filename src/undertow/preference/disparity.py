@@ -40,10 +40,13 @@ class Disparities:
     """u (N, M) in [-1, 1]: mean over members of 1{chosen > τ} - 1{rejected > τ}; what is tested."""
 
 
-def single_clusters(concepts: Sequence[Concept]) -> tuple[ConceptCluster, ...]:
-    """Make each concept its own cluster, but for the features of a model's SAE."""
+def single_clusters(concepts: Sequence[Concept], most_features: int = 0) -> tuple[ConceptCluster, ...]:
+    """Make each concept its own cluster; features of a model's SAE only where there are ``most_features``."""
+    few = sum(c.family == "model" for c in concepts) <= most_features
     return tuple(
-        ConceptCluster(c.name, c.text, c.family, (i,)) for i, c in enumerate(concepts) if c.family != "model"
+        ConceptCluster(c.name, c.text, c.family, (i,))
+        for i, c in enumerate(concepts)
+        if few or c.family != "model"
     )
 
 

@@ -55,16 +55,21 @@ def model_concepts(
             parts.add(stream.rows, stream.response, stream.vectors[sae.layer], sae)
             task.advance(len(np.unique(stream.rows)))
     said, most, asked = parts.tables()
-    concepts = tuple(
-        Concept(f"model {sae.layer}/{j}", f"Feature {j} of layer {sae.layer} fires.", "model")
-        for j in range(sae.size)
-    )
+    concepts = feature_concepts(sae)
     chosen, rejected = sides
     return ModelConcepts(
         Activations(concepts, said[chosen], said[rejected]),
         PromptActivations(concepts, asked[chosen]),
         most[chosen],
         most[rejected],
+    )
+
+
+def feature_concepts(sae: ModelSae) -> tuple[Concept, ...]:
+    """Name the features of an autoencoder, F of them."""
+    return tuple(
+        Concept(f"model {sae.layer}/{j}", f"Feature {j} of layer {sae.layer} fires.", "model")
+        for j in range(sae.size)
     )
 
 

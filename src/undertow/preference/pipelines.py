@@ -47,7 +47,9 @@ class View:
 
 def concept_clusters(activations: Activations, config: AuditConfig) -> tuple[ConceptCluster, ...]:
     """Concepts as the global pipeline tests them: alone, and a model's features by co-firing."""
-    return single_clusters(activations.concepts) + cofiring_clusters(activations, config)
+    return single_clusters(activations.concepts, config.single_features) + cofiring_clusters(
+        activations, config
+    )
 
 
 def feature_conditioned(found: Disparities, prompts: int, config: AuditConfig) -> View:
@@ -136,7 +138,8 @@ def standardised_differences(
 def _response_clusters(
     activations: Activations, difference: csr_matrix, kept: NDArray[np.bool_], config: AuditConfig
 ) -> tuple[ConceptCluster, ...]:
-    singles = tuple(c for c in single_clusters(activations.concepts) if kept[c.members[0]])
+    alone = single_clusters(activations.concepts, config.single_features)
+    singles = tuple(c for c in alone if kept[c.members[0]])
     columns = _model_columns(activations.concepts, kept)
     if len(columns) < 2:
         return singles

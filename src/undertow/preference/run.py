@@ -13,6 +13,7 @@ from undertow.preference.audit import LENGTH, Audit, Material, audit
 from undertow.preference.config import PrefsConfig
 from undertow.preference.controls import length_difference, writer_columns
 from undertow.preference.local import length_in_words
+from undertow.preference.policy_sources import policy_inputs
 from undertow.preference.predict import Forecast, evidence_shares, forecast
 from undertow.preference.save import save_audit
 from undertow.preference.sources import Gathered, gather
@@ -54,10 +55,11 @@ def audit_preferences(
         UsageError: the data cannot be used, or ``out`` holds something else.
     """
     config = config or PrefsConfig()
+    policy = policy_inputs(config)
     pairs = load_preferences(
         Path(data), identity=config.identity, strata=config.strata, skip_bad=config.skip_bad
     )
-    run = RunDir.open(Path(out), "prefs", config.model_dump(), {"data": pairs.hash}, fresh)
+    run = RunDir.open(Path(out), "prefs", config.model_dump(), {"data": pairs.hash, **policy}, fresh)
     try:
         if run.complete:
             return run.summary()
@@ -66,7 +68,8 @@ def audit_preferences(
         progress.say("predicting fixes")
         weights, forecasts = predict(found, gathered, pairs)
         tables = save_audit(run, found, pairs, lengths(pairs), forecasts, weights)
-        return run.finish("complete", {**data_json(pairs), "embedding": gathered.embedding, **tables})
+        families = {"embedding": gathered.embedding, "policy": gathered.policy}
+        return run.finish("complete", {**data_json(pairs), **families, **tables})
     except BaseException:
         undo_start(run)
         raise

@@ -15,6 +15,7 @@ from undertow.models.embed import open_embedder
 from undertow.preference.concepts import Activations, PromptActivations
 from undertow.preference.config import PrefsConfig
 from undertow.preference.local import distinct_responses, local_concepts, prompt_concepts
+from undertow.preference.policy_sources import gather_policy
 from undertow.preference.topics import prompt_topics
 from undertow.preference.vectors import MOST_TEXTS
 from undertow.progress import SILENT, Progress
@@ -41,23 +42,29 @@ class Gathered:
     """Cluster of each pair's prompt embedding (N,), and names; ``None`` without embeddings."""
     embedding: dict[str, object] | None
     """What came of the embedding autoencoder, for the summary; ``None`` without."""
+    policy: dict[str, object] | None = None
+    """What came of the policy's autoencoder and probes; ``None`` without."""
 
 
 def gather(
     pairs: PreferenceData, config: PrefsConfig, progress: Progress = SILENT, run: RunDir | None = None
 ) -> Gathered:
-    """Measure local concepts, and with ``config.embedding`` topics and the embedding SAE.
+    """Measure local concepts, with ``config.embedding`` topics and the embedding SAE, and a policy's part.
 
     Embeddings are kept as a stage of ``run``, so that an interrupted audit does not embed twice.
     """
-    activations = local_concepts(pairs, progress)
-    prompts = prompt_concepts(pairs, progress)
+    local = local_concepts(pairs, progress)
+    asked = prompt_concepts(pairs, progress)
+    read = gather_policy(pairs, local, config, run, progress)
+    prompts = prompts_side_by_side([asked, read.prompts] if read.prompts else [asked])
+    parts = [local, *read.activations]
     if not config.embedding:
-        return Gathered(activations, prompts, None, None)
+        return Gathered(side_by_side(parts), prompts, None, None, read.told or None)
     embedder = open_embedder(config.embedder)
     topics = _topics(pairs, config, embedder, progress, run)
-    found = _embedded(pairs, activations, config, embedder, progress, run)
-    return Gathered(side_by_side([activations, found.activations]), prompts, topics, _told(found))
+    found = _embedded(pairs, local, config, embedder, progress, run)
+    activations = side_by_side([local, found.activations, *read.activations])
+    return Gathered(activations, prompts, topics, _told(found), read.told or None)
 
 
 def side_by_side(parts: Sequence[Activations]) -> Activations:
@@ -66,6 +73,13 @@ def side_by_side(parts: Sequence[Activations]) -> Activations:
     chosen = sparse.hstack([part.chosen for part in parts], format="csr", dtype=np.float32)
     rejected = sparse.hstack([part.rejected for part in parts], format="csr", dtype=np.float32)
     return Activations(concepts, chosen, rejected)
+
+
+def prompts_side_by_side(parts: Sequence[PromptActivations]) -> PromptActivations:
+    """Put families of concepts of the same prompts into one table."""
+    concepts = tuple(concept for part in parts for concept in part.concepts)
+    values = sparse.hstack([part.values for part in parts], format="csr", dtype=np.float32)
+    return PromptActivations(concepts, values)
 
 
 def _embedded(
