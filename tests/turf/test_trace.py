@@ -176,6 +176,28 @@ def test_query_counts_by_source_and_gives_conditional_rates(planted: tuple[Index
     assert query(index, "ELUCIDATE", case_sensitive=True)["matches"]["rows"] == 0
 
 
+def test_query_tells_what_stands_together_and_what_a_source_has_more_of(
+    planted: tuple[Index, pa.Table],
+) -> None:
+    index, table = planted
+    found = query(index, "elucidate", beside="```")["together"]
+    texts = [f"{row['prompt']} {row['response']}".lower() for row in table.to_pylist()]
+    one, other = (np.array([word in text for text in texts]) for word in ("elucidate", "```"))
+    assert (found["one"], found["other"], found["both"]) == (one.sum(), other.sum(), (one & other).sum())
+    assert found["lift"] == pytest.approx(found["rate"] / found["base_rate"])
+    more = query(index, None, over="coding")["overrepresented"]
+    top = more["query"][0]
+    mine = np.array(table["source"].to_pylist()) == "coding"
+    assert any("elucidate" in row["text"] for row in more["query"])
+    assert top["of"] == mine.sum()
+    assert top["rate"] > top["elsewhere"]
+    assert all(row["q"] < 0.05 and np.isfinite(row["z"]) for side in more.values() for row in side)
+    with pytest.raises(UsageError, match="nowhere"):
+        query(index, None, over="nowhere")
+    with pytest.raises(UsageError, match="--beside"):
+        query(index, None, beside="x")
+
+
 @pytest.mark.parametrize(
     ("pattern", "given", "then", "message"),
     [("(", None, None, "regular expression"), ("a", "b", None, "go together"), (None, None, None, "nothing")],

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from undertow.errors import UsageError
-from undertow.index.open import Index
-from undertow.stats.intervals import rate
+from undertow.index.open import SIDES, Index
+from undertow.records import Side
+from undertow.stats.enrichment import hypergeometric, log_odds_dirichlet, mantel_haenszel
+from undertow.stats.intervals import rate, wilson_bounds
+from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.store.tables import to_jsonable
 
 if TYPE_CHECKING:
@@ -49,6 +55,17 @@ _CONDITION = """
            regexp_matches(response, $then, $how) AS then_holds
     FROM read_parquet($examples, file_row_number = true)
 """
+_BESIDE = """
+    CREATE TEMP TABLE pair AS
+    SELECT source, regexp_matches(prompt, $pattern, $how) OR regexp_matches(response, $pattern, $how) AS one,
+           regexp_matches(prompt, $beside, $how) OR regexp_matches(response, $beside, $how) AS other
+    FROM read_parquet($examples)
+"""
+_BESIDE_BY_SOURCE = """
+    SELECT source, count(*) AS rows, count_if(one) AS one, count_if(other) AS other,
+           count_if(one AND other) AS "both"
+    FROM pair GROUP BY source ORDER BY "both" DESC, one DESC, source
+"""
 _CONDITION_COUNTS = """
     SELECT count_if(given_holds) AS given, count_if(given_holds AND then_holds) AS "both",
            count_if(then_holds) AS behaviour, count(*) AS rows FROM met
@@ -66,6 +83,8 @@ def query(
     then: str | None = None,
     limit: int = 5,
     case_sensitive: bool = False,
+    beside: str | None = None,
+    over: str | None = None,
 ) -> dict[str, Any]:
     """Look a regular expression up in prompts, responses and attributes; or one thing given another.
 
@@ -76,19 +95,26 @@ def query(
         then: sought in the response; with ``given`` the answer has P(then | given) beside the base rate.
         limit: examples and attributes shown.
         case_sensitive: whether capitals matter.
+        beside: another pattern; with ``pattern``, how often both stand in a row's prompt or response.
+        over: a source; what stands in it more than in the others.
 
     Returns:
         ``counts`` (tried: rows read), ``rows``, ``matches`` with ``by_source`` (hits, the source's rows,
         share of hits, rate within the source), ``examples``, ``attributes``; with ``given`` and ``then`` also
-        ``conditional``: given, both, rate with Wilson interval, base rate, lift, by source.
+        ``conditional``: given, both, rate with Wilson interval, base rate, lift, by source; with ``beside``
+        ``together``: counts, lift, odds ratio within sources; with ``over`` ``overrepresented``.
 
     Raises:
-        UsageError: a pattern is no RE2 expression, or ``given`` comes without ``then``.
+        UsageError: a pattern is no RE2 expression, ``given`` comes without ``then``, no such source.
     """
     if (given is None) != (then is None):
         raise UsageError("--given and --then go together: P(then | given)")
-    if pattern is None and given is None:
-        raise UsageError("nothing to look up: give a regular expression, or --given and --then")
+    if beside is not None and pattern is None:
+        raise UsageError("--beside: give the pattern that it shall stand beside as well")
+    if pattern is None and given is None and over is None:
+        raise UsageError(
+            "nothing to look up: give a regular expression, --given and --then, or --over SOURCE"
+        )
     how = "" if case_sensitive else "i"
     answer: dict[str, Any] = {
         "status": "complete", "rows": index.n, "pattern": pattern, "given": given, "then": then,
@@ -97,12 +123,16 @@ def query(
     import duckdb
 
     with duckdb.connect() as connection:
-        for each in filter(None, (pattern, given, then)):
+        for each in filter(None, (pattern, given, then, beside)):
             _check_pattern(connection, each)
         if pattern is not None:
             answer |= _stands(connection, index, pattern, how, limit)
         if given is not None and then is not None:
             answer["conditional"] = _conditional(connection, index, given, then, how)
+        if pattern is not None and beside is not None:
+            answer["together"] = _together(connection, index, pattern, beside, how)
+    if over is not None:
+        answer["overrepresented"] = overrepresented(index, over, limit)
     return answer
 
 
@@ -179,3 +209,77 @@ def _conditional(
         "lift": lift,
         "by_source": _run(connection, _CONDITION_BY_SOURCE),
     }
+
+
+def _together(
+    connection: duckdb.DuckDBPyConnection, index: Index, pattern: str, beside: str, how: str
+) -> dict[str, Any]:
+    """Count the rows that hold both of two patterns, over all rows and within sources."""
+    bound = {
+        "pattern": pattern,
+        "beside": beside,
+        "how": how,
+        "examples": str(index.path / "examples.parquet"),
+    }
+    _run(connection, _BESIDE, **bound)
+    by_source = _run(connection, _BESIDE_BY_SOURCE)
+    both, one, other, rows = (
+        np.array([row[key] for row in by_source], np.float64) for key in ("both", "one", "other", "rows")
+    )
+    x, n, held, total = (int(counts.sum()) for counts in (both, one, other, rows))
+    measured, base = rate(x, n), rate(held, total)
+    lift = measured.value / base.value if measured.value is not None and base.value else None
+    return {
+        "both": x, "one": n, "other": held, "rate": measured.value,
+        "rate_interval": to_jsonable(measured.interval), "base_rate": base.value, "lift": lift,
+        "p": float(hypergeometric(x, n, held, total)) if n else None,
+        "within_source_or": _finite(mantel_haenszel(both, one, other, rows)),
+        "by_source": [row for row in by_source if row["one"] or row["other"]],
+    }  # fmt: skip
+
+
+def _finite(value: NDArray[np.float64]) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def overrepresented(index: Index, source: str, limit: int = 20) -> dict[str, Any]:
+    """Rank what stands in one source's rows more than in the others', by a lower bound of the difference.
+
+    Counts rows with each attribute of the index (its mined 1-4-grams are kind ``phrase``); nothing is read
+    but the incidence.
+
+    Returns:
+        ``query`` and ``response``: ``text, kind, rows`` (in the source), ``of`` (its rows), ``rate``,
+        ``elsewhere`` (rate in the others), ``lift``, ``z`` (log-odds with a Dirichlet prior), ``q``.
+
+    Raises:
+        UsageError: no such source, or it is the only one.
+    """
+    if source not in index.source_names or len(index.source_names) < 2:
+        known = ", ".join(sorted(index.source_names)[:12])
+        raise UsageError(f"--over {source}: not one of two or more sources; known: {known}")
+    mine = index.source_codes == index.source_names.index(source)
+    return {side: _over(index, side, mine, limit) for side in SIDES}
+
+
+def _over(index: Index, side: Side, mine: NDArray[np.bool_], limit: int) -> list[dict[str, Any]]:
+    matrix = index.matrix(side).astype(np.int32)
+    inside = np.asarray(matrix.T @ mine.astype(np.int32)).ravel()
+    everywhere = np.asarray(matrix.sum(0)).ravel()
+    n, total = int(mine.sum()), len(mine)
+    outside = everywhere - inside
+    z = log_odds_dirichlet(inside, outside, everywhere / total + 0.01, (n, total - n), 1.02)
+    q = benjamini_hochberg(hypergeometric(inside, n, everywhere, total))
+    low, _ = wilson_bounds(inside, n)
+    _, high = wilson_bounds(outside, total - n)
+    best = np.argsort(-(low - high), kind="stable")[:limit]
+    texts, kinds = index.texts(side), index.kinds(side)
+    return [
+        {
+            "text": texts[i], "kind": kinds[i], "rows": int(inside[i]), "of": n, "rate": inside[i] / n,
+            "elsewhere": outside[i] / (total - n),
+            "lift": (inside[i] / n) / (everywhere[i] / total), "z": float(z[i]), "q": float(q[i]),
+        }
+        for i in best
+        if low[i] > high[i]
+    ]  # fmt: skip
