@@ -53,8 +53,8 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     if "together" in summary:
         yield from _together(summary["together"])
     for side, found in summary.get("overrepresented", {}).items():
-        rows = [(f["text"], f["rows"], f["rate"], f["elsewhere"], f["lift"], f["q"]) for f in found]
-        yield table((f"more in this source ({side})", "rows", "rate", "elsewhere", "lift", "q"), rows)
+        more = [(f["text"], f["rows"], f["rate"], f["elsewhere"], f["lift"], f["q"]) for f in found]
+        yield table((f"more in this source ({side})", "rows", "rate", "elsewhere", "lift", "q"), more)
 
 
 def _example(example: dict[str, Any]) -> tuple[str, str, str, str]:
