@@ -36,6 +36,7 @@ VERBS: tuple[tuple[str, str], ...] = tuple(
         "train",
         "verify",
         "study",
+        "gate",
         "report",
     )
 )

@@ -106,6 +106,22 @@ def difference_of_rates(
     return value, Interval(max(-1.0, value - down), min(1.0, value + up), level)
 
 
+def difference_by_intervals(before: Rate, after: Rate) -> Difference:
+    """Difference after − before of two independent rates by squaring and adding their own intervals' arms.
+
+    Newcombe's method 10 (1998b) with whatever intervals the rates carry, so that one widened for resamples of
+    the same prompt stays wide.
+    """
+    one, other = before.interval, after.interval
+    if before.value is None or after.value is None or one is None or other is None:
+        return Difference(None, None, 0, "a rate is missing")
+    value = after.value - before.value
+    down = math.hypot(after.value - other.low, one.high - before.value)
+    up = math.hypot(other.high - after.value, before.value - one.low)
+    span = Interval(max(-1.0, value - down), min(1.0, value + up), one.level)
+    return Difference(value, span, before.n + after.n)
+
+
 def newcombe_paired(
     both: float, before_only: float, after_only: float, neither: float, *, level: float = 0.95
 ) -> Interval:
