@@ -38,6 +38,7 @@ VERBS: tuple[tuple[str, str], ...] = tuple(
         "study",
         "gate",
         "report",
+        "export",
     )
 )
 """(verb, module) in the order of ``--help``. The module holds the function ``command``, or ``group``, a

@@ -1,0 +1,26 @@
+"""``undertow export``: findings and rows for other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from undertow.cli.options import AsJson
+from undertow.cli.output import emit
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Finished search or trace.")],
+    to: Annotated[
+        Literal["promptfoo", "hf", "jsonl"],
+        typer.Option(help="promptfoo: regression tests; hf: a datasets folder; jsonl: findings or rows."),
+    ],
+    out: Annotated[Path, typer.Option(help="File, or folder for hf.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write confirmed findings as regression tests, or findings and traced rows as data."""
+    from undertow.report.export import export
+
+    emit(export(run, to, out), as_json, lambda done: [f"{done['form']}: {done['out']}"])

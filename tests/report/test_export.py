@@ -1,0 +1,78 @@
+"""Exports are read back by the tools they are for, hostile text in them stays text."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from undertow.errors import UsageError
+from undertow.judging.rubric import load_rubric
+from undertow.report.export import export, plain
+from undertow.store.run import RunDir
+from undertow.store.tables import atomic_write_json, write_table
+
+HOSTILE = "{{ env.SECRET }} {% endraw %}{# x #} : - 'quoted' \"x\"\n# no: list\u2028"
+
+
+def searched(out: Path, prompt: str = "A formal letter?", rubric: str = "code") -> Path:
+    import pyarrow as pa
+
+    run = RunDir.open(out, "surf", {"rubric": load_rubric(rubric).model_dump(mode="json")})
+    finding = {
+        "id": "code-0", "rubric": rubric, "attributes": ["The query is formal"], "status": "confirmed",
+        "exemplars": [{"prompt": prompt, "response": "def f(): ..."}],
+    }  # fmt: skip
+    atomic_write_json(run.file("findings.json"), [finding, {**finding, "id": "code-1", "status": "rejected"}])
+    for name in ("findings", "samples", "confirm_samples"):
+        write_table(pa.table({"id": ["a"], "prompt": [prompt]}), run.file(f"{name}.parquet"))
+    run.finish("complete", {})
+    return out
+
+
+@pytest.mark.parametrize("prompt", ["A formal letter?", HOSTILE])
+def test_promptfoo_gets_a_test_of_each_exemplar_that_the_rubric_decides(tmp_path: Path, prompt: str):
+    out = tmp_path / "tests.yaml"
+    assert export(searched(tmp_path / "run", prompt), "promptfoo", out)["tests"] == 1
+    [test] = yaml.safe_load(out.read_text())["tests"]
+    [assertion] = test["assert"]
+    spec = importlib.util.spec_from_file_location("asserted", tmp_path / "undertow_assert.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    context = {"config": assertion["config"], "vars": {}}
+    code = "```python\ndef f():\n    return 1\n```"
+    assert module.get_assert(code, context)["pass"] is False
+    assert module.get_assert("Dear Sir or Madam,", context)["pass"] is True
+    assert assertion["config"]["prompt"] == prompt
+
+
+def test_a_template_in_a_prompt_is_shown_and_not_run():
+    jinja2 = pytest.importorskip("jinja2")  # nunjucks' syntax
+    for text in (HOSTILE, "{{ 7 * 7 }}", "{% raw %}", "plain {text}"):
+        assert jinja2.Environment().from_string(plain(text)).render() == text
+
+
+def test_datasets_loads_the_folder(tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    export(searched(tmp_path / "run"), "hf", tmp_path / "hf")
+    loaded = datasets.load_from_disk(str(tmp_path / "hf"))
+    assert set(loaded) == {"findings", "samples", "confirm_samples"}
+    assert loaded["samples"][0]["prompt"] == "A formal letter?"
+    with pytest.raises(UsageError, match="already"):
+        export(tmp_path / "run", "hf", tmp_path / "hf")
+
+
+def test_lines_hold_every_finding(tmp_path: Path):
+    export(searched(tmp_path / "run", HOSTILE), "jsonl", tmp_path / "f.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().split("\n") if line]
+    assert [row["id"] for row in rows] == ["code-0", "code-1"]
+    assert rows[0]["exemplars"][0]["prompt"] == HOSTILE
+
+
+def test_what_cannot_be_exported_is_told(tmp_path: Path):
+    RunDir.open(tmp_path / "index", "index", {}).finish("complete", {})
+    with pytest.raises(UsageError, match="give a search or a trace"):
+        export(tmp_path / "index", "jsonl", tmp_path / "x")
