@@ -2,7 +2,8 @@
 
 loss = mean of w · −log σ(β Δ_θ + o), with Δ_θ = [log π_θ/π₀](y⁺) − [log π_θ/π₀](y⁻) and o = λ Δs from the
 data set's ``offset`` column (specs/fixes: shared loss; references/001, reward shaping). Masked tokens are
-missing from both sums. Without those columns it is TRL's sigmoid loss to the bit.
+missing from both sums. Without those columns it is TRL's sigmoid loss: to the bit with TRL's own head, which
+a CPU replaces by one that scores response tokens alone.
 
 Departs from TRL 1.16: reference log-probabilities are taken once and kept in a file of the run, the reference
 reads the plain prompt where the policy reads another, entropy, token accuracy and mean logits (passes over
@@ -28,12 +29,15 @@ from trl.trainer.utils import add_fused_lm_head
 from undertow.data.signal import OFFSET, WEIGHT
 from undertow.store.tables import replace_atomically
 from undertow.training.encode import IGNORED, Encoded
+from undertow.training.head import add_response_head, has_plain_logits
 from undertow.training.order import LengthOrder
 from undertow.training.pairs import EncodedPairs
 from undertow.training.steering import Steered, Steering
 from undertow.training.trainer import ROW
 
 LOGGED = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
+_TIE = 1e-4
+"""Nats of a log-ratio that may be rounding: sums of the same tokens in batches of other shapes differ by it."""
 _REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 _NOT_FOR_THE_MODEL = {"completion_mask", OFFSET, WEIGHT, *_REFERENCE}
 
@@ -112,6 +116,8 @@ class PairTrainer(Steered, DPOTrainer):  # type: ignore[misc]
             self.remove_callback(printer)
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         add_fused_lm_head(causal, outputs=("log_probs",))
+        if self.args.device.type == "cpu" and not self.aux_loss_enabled and has_plain_logits(causal):
+            add_response_head(causal)
 
     def _prepare_dataset(self, dataset: Dataset, *_args: Any) -> Dataset:
         return dataset
@@ -148,14 +154,17 @@ class PairTrainer(Steered, DPOTrainer):  # type: ignore[misc]
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> torch.Tensor:
         chosen, rejected, aux_loss = self._log_ratios(model, inputs)
-        margins = self.beta * (chosen - rejected)
-        losses = -torch.nn.functional.logsigmoid(margins + inputs[OFFSET] if OFFSET in inputs else margins)
-        loss: torch.Tensor = (losses * inputs[WEIGHT] if WEIGHT in inputs else losses).mean()
+        loss = self._losses(self.beta * (chosen - rejected), inputs).mean()
         if aux_loss is not None:
             loss = loss + self.router_aux_loss_coef * aux_loss
         if self.model.training:
             self._note(self.beta * chosen.detach(), self.beta * rejected.detach())
         return loss
+
+    def _losses(self, margins: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+        """Return w · −log σ(β Δ_θ + o) of each pair, (pairs,)."""
+        losses = -torch.nn.functional.logsigmoid(margins + inputs[OFFSET] if OFFSET in inputs else margins)
+        return losses * inputs[WEIGHT] if WEIGHT in inputs else losses
 
     def _log_ratios(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, Any]:
         """Return log π_θ/π₀ of chosen and rejected responses, (pairs,) each, and the loss of routers."""
@@ -185,13 +194,14 @@ class PairTrainer(Steered, DPOTrainer):  # type: ignore[misc]
             for start in range(0, len(which), self.args.per_device_train_batch_size):
                 rows = which[start : start + self.args.per_device_train_batch_size]
                 batch = self._prepare_inputs(self.data_collator([{ROW: int(row)} for row in rows]))
-                losses.append(float(self._compute_loss(self.model, batch, False)) * len(rows))
                 chosen, rejected, _ = self._log_ratios(self.model, batch)
-                margins.append((chosen - rejected).float().cpu())
+                margins.append(self.beta * (chosen - rejected))
+                losses.append(self._losses(margins[-1], batch))
         self.model.train()
-        margin = self.beta * torch.cat(margins)
-        accuracy = (margin > 0).float() + 0.5 * (margin == 0).float()
-        return Measured(sum(losses) / len(which), float(margin.mean()), float(accuracy.mean()))
+        loss, margin = (torch.cat(each).float().cpu() for each in (losses, margins))
+        tied = margin.abs() <= self.beta * _TIE
+        accuracy = torch.where(tied, 0.5, (margin > 0).float())
+        return Measured(float(loss.mean()), float(margin.mean()), float(accuracy.mean()))
 
     def _send_telemetry(self) -> None:
         """Tell nobody."""

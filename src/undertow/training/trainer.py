@@ -27,13 +27,10 @@ from undertow.data.signal import WEIGHT
 from undertow.errors import UsageError
 from undertow.progress import Task
 from undertow.training.encode import IGNORED, Encoded
+from undertow.training.head import has_plain_logits
 from undertow.training.order import LengthOrder
 from undertow.training.steering import Steered, Steering
 
-_LOGIT_CHANGES = (
-    "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
-)  # fmt: skip
-"""Settings of models whose logits are not just the head's output; TRL's forward knows them."""
 ROW = "row"
 """Only column of the data set that the trainer sees; the tokens stay in one array."""
 
@@ -83,9 +80,8 @@ class ResponseTrainer(Steered, SFTTrainer):  # type: ignore[misc]
             self.remove_callback(printer)
         self._causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         add_fused_lm_head(self._causal, outputs=("log_probs",))
-        config = self._causal.config.get_text_config()
-        plain = all(getattr(config, name, None) in (None, 1.0) for name in _LOGIT_CHANGES)
-        self._compact = self.args.device.type == "cpu" and self.args.world_size == 1 and plain
+        alone = self.args.device.type == "cpu" and self.args.world_size == 1
+        self._compact = alone and has_plain_logits(self._causal)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:
         return self._order
