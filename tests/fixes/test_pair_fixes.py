@@ -133,6 +133,30 @@ def test_scores_of_a_file_serve_as_a_pattern_does(data, tmp_path):
     assert mine == theirs
 
 
+@pytest.mark.parametrize("strength", [-1.0, 0.5, 2.0])
+def test_lambda_means_the_same_in_the_audits_forecast(strength, data, tmp_path):
+    """One concept of graded activations on both sides, forecast by the audit and fixed from its scores."""
+    from scipy import sparse
+
+    from undertow.fixes.scores import activation_scores
+    from undertow.preference.concepts import Activations, Concept
+    from undertow.preference.predict import forecast, z_scored
+
+    rng = np.random.default_rng(0)
+    sides = rng.random((2, N, 1)) * (rng.random((2, N, 1)) < 0.5)
+    chosen, rejected = map(sparse.csr_matrix, sides)
+    signed = sparse.csr_matrix((sides[0] > 0) * 1.0 - (sides[1] > 0))
+    (told,) = forecast(signed, z_scored(chosen, rejected), [0], fixes=[("shape", strength)])
+    found = Activations((Concept("odd", "An oddity.", "local"),), chosen, rejected)
+    table = activation_scores(pq.read_table(data), found, ["odd"])
+    summary, left = run(
+        data, tmp_path, "shape", targets=(Target(name="odd"),), scores=table, strength=strength
+    )
+    assert summary["predicted"]["odd"]["after"] == pytest.approx(told.after[0])
+    want = strength * (sides[0] - sides[1])[:, 0] / sides.std()
+    assert [row["offset"] for row in left] == pytest.approx(want.tolist())
+
+
 def test_shaping_leaves_what_is_kept():
     """A child that goes with its sibling: the residual is orthogonal to it, and its weight is its own."""
     rng = np.random.default_rng(0)

@@ -12,6 +12,7 @@ from undertow.preference.predict import (
     forecast,
     length_only,
     pair_weights,
+    z_scored,
 )
 
 RNG = np.random.default_rng(0)
@@ -23,8 +24,7 @@ SCORES = U * RNG.random(U.shape)
 
 def test_weights_are_those_of_the_loss():
     score = np.array([2.0, 0.0, -2.0])
-    spread = np.sqrt(8 / 3)
-    expected = 2 / (1 + np.exp(1.5 * score / spread))
+    expected = 2 / (1 + np.exp(1.5 * score))
     assert pair_weights("shape", 1.5, score) == pytest.approx(expected)
     assert pair_weights("shape", 0.0, score) == pytest.approx(1.0)
     assert pair_weights("downweight", 0.3, score).tolist() == [0.7, 1, 1]
@@ -47,6 +47,15 @@ def test_forecast_is_the_weighted_mean_of_u():
     assert shaped.after[0] < shaped.before[0] < amplified.after[0]
     assert shaped.after[1] < shaped.before[1], "what goes with it goes with it"
     assert nothing.after == pytest.approx(nothing.before)
+
+
+def test_scores_are_in_deviations_over_all_responses():
+    sides = RNG.random((2, 300, 3)) * (RNG.random((2, 300, 3)) < 0.4)
+    sides[..., 2] = 0.5  # no variance
+    found = z_scored(*map(sparse.csr_matrix, sides)).toarray()
+    spread = sides[..., :2].reshape(600, 2).std(axis=0)
+    assert found[:, :2] == pytest.approx((sides[0] - sides[1])[:, :2] / spread)
+    assert (found[:, 2] == 0).all()
 
 
 def test_evidence_is_what_argues_for_the_chosen_side():

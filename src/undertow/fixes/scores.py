@@ -74,7 +74,8 @@ def score_pairs(table: pa.Table, targets: Sequence[Target], scores: pa.Table | N
     Args:
         table: Pairs with ``id``, ``chosen``, ``rejected``.
         targets: Concepts; those without a pattern are columns of ``scores``.
-        scores: Columns ``id`` and, by concept, s⁺ - s⁻.
+        scores: Columns ``id`` and, by concept NAME, s⁺ - s⁻, or ``NAME_chosen`` and ``NAME_rejected``: of a
+            difference alone z-scores are those of its two parts.
 
     Raises:
         UsageError: a pattern that is none, a concept without scores, a pair without a finite one.
@@ -126,17 +127,28 @@ def _pattern_column(table: pa.Table, target: Target) -> tuple[Floats, Floats]:
 
 
 def _score_column(table: pa.Table, name: str, scores: pa.Table | None) -> tuple[Floats, Floats]:
+    there = scores.column_names if scores is not None else []
+    sides = [f"{name}_{side}" for side in ("chosen", "rejected")]
+    if scores is not None and set(sides) <= set(there):
+        chosen, rejected = (_finite(table, column, scores) for column in sides)
+        return chosen, rejected
+    if scores is None or name not in there:
+        found = ", ".join(each for each in there if each != "id") or "none"
+        raise UsageError(f"concept {name!r}: no such column of scores ({found}); give a pattern, NAME=REGEX")
+    values = _finite(table, name, scores)
+    return np.maximum(values, 0.0), np.maximum(-values, 0.0)
+
+
+def _finite(table: pa.Table, name: str, scores: pa.Table) -> Floats:
+    """Return a column of scores in the order of the pairs, (N,)."""
     import pyarrow.compute as pc
 
-    if scores is None or name not in scores.column_names:
-        found = ", ".join(each for each in (scores.column_names if scores else ()) if each != "id") or "none"
-        raise UsageError(f"concept {name!r}: no such column of scores ({found}); give a pattern, NAME=REGEX")
     at = pc.index_in(table["id"], value_set=scores["id"].cast("string").combine_chunks())
     values = np.array(scores[name].take(at).to_pylist(), np.float64)
     if not np.isfinite(values).all():
         row = table["id"][int((~np.isfinite(values)).argmax())].as_py()
         raise UsageError(f"concept {name!r}: pair {row!r} has no finite score")
-    return np.maximum(values, 0.0), np.maximum(-values, 0.0)
+    return values
 
 
 def read_scores(path: Path, table: pa.Table) -> pa.Table:
@@ -163,6 +175,10 @@ def activation_scores(table: pa.Table, found: Activations, names: Sequence[str])
     missing = [name for name in names if name not in at]
     if missing:
         raise UsageError(f"concept {missing[0]!r}: not among the {len(at)} concepts of the audit")
-    chosen, rejected = found.chosen.tocsc(), found.rejected.tocsc()
-    columns = {n: np.asarray((chosen[:, [at[n]]] - rejected[:, [at[n]]]).toarray()).ravel() for n in names}
+    sides = {"chosen": found.chosen.tocsc(), "rejected": found.rejected.tocsc()}
+    columns = {
+        f"{name}_{side}": values[:, [at[name]]].toarray().ravel().astype(np.float64)
+        for name in names
+        for side, values in sides.items()
+    }
     return pa.table({"id": table["id"], **columns})

@@ -58,7 +58,7 @@ def pair_weights(how: How, strength: float, score: Floats, evidence: Floats | No
     Args:
         how: kind of fix.
         strength: see :class:`Forecast`.
-        score: (N,) Δs of the concept, chosen - rejected.
+        score: (N,) Δs of the concept, chosen - rejected, as :func:`z_scored` gives it.
         evidence: (N,) the concept's share of each pair's log-odds, for ``quarantine``.
 
     Raises:
@@ -67,8 +67,7 @@ def pair_weights(how: How, strength: float, score: Floats, evidence: Floats | No
     if how == "shape":
         from scipy.special import expit
 
-        spread = float(np.sqrt(np.mean(score**2)))
-        return np.asarray(2 * expit(-strength * score / spread if spread else -0 * score), np.float64)
+        return np.asarray(2 * expit(-strength * score), np.float64)
     if how == "filter":
         return np.where(_top(score, strength), 0.0, 1.0)
     if how == "downweight":
@@ -76,6 +75,21 @@ def pair_weights(how: How, strength: float, score: Floats, evidence: Floats | No
     if evidence is None:
         raise ValueError("quarantine needs each pair's evidence")
     return np.where(evidence > strength, 0.0, 1.0)
+
+
+def z_scored(chosen: csr_matrix, rejected: csr_matrix) -> csr_matrix:
+    """Return Δs (N, M): chosen - rejected over the deviation of each concept over all 2N responses.
+
+    The unit of λ here and in ``undertow fix``; 0 of a concept that is the same everywhere.
+    """
+    from scipy import sparse
+
+    both = sparse.vstack([chosen, rejected]).tocsr().astype(np.float64)
+    mean = np.asarray(both.mean(0)).ravel()
+    variance = np.asarray(both.multiply(both).mean(0)).ravel() - mean**2
+    spread = np.sqrt(np.where(variance > 1e-12 * mean**2, variance, np.inf))
+    scores: csr_matrix = ((chosen - rejected) @ sparse.diags(1 / spread)).tocsr()
+    return scores
 
 
 def _top(score: Floats, share: float) -> NDArray[np.bool_]:
@@ -114,7 +128,7 @@ def forecast(
 
     Args:
         signed: (N, M) u, what is predicted.
-        scores: (N, M) Δs, what fixes go by.
+        scores: (N, M) Δs, what fixes go by, as :func:`z_scored` gives them.
         targets: columns fixed.
         evidence: (N, M), see :func:`evidence_shares`; without it there is no ``quarantine``.
         orientation: (M,) -1 where the set pushes away from a concept: filters go by -Δs, and λ is turned.

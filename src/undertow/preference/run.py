@@ -14,7 +14,7 @@ from undertow.preference.config import PrefsConfig
 from undertow.preference.controls import length_difference, writer_columns
 from undertow.preference.local import length_in_words
 from undertow.preference.policy_sources import policy_inputs
-from undertow.preference.predict import Forecast, evidence_shares, forecast
+from undertow.preference.predict import Forecast, evidence_shares, forecast, z_scored
 from undertow.preference.save import save_audit
 from undertow.preference.sources import Gathered, gather
 from undertow.progress import SILENT, Progress
@@ -145,16 +145,21 @@ def fixable(found: Audit) -> list[int]:
 
 
 def concept_scores(found: Audit, gathered: Gathered, length: NDArray[np.float64]) -> csr_matrix:
-    """Δs (N, M) of the audit's concepts: chosen - rejected activation, summed over a cluster's members."""
+    """Δs (N, M) of the audit's concepts, z-scored: activations summed over a cluster's members."""
     from scipy import sparse
 
     from undertow.preference.disparity import membership
 
     members = [c.cluster.members for c in found.concepts if c.cluster.name != LENGTH]
     total = membership(members, len(gathered.activations.concepts), mean=False)
-    difference = (gathered.activations.chosen - gathered.activations.rejected) @ total
-    scores: csr_matrix = sparse.hstack([sparse.csr_matrix(length[:, None]), difference]).tocsr()
-    return scores
+    longer = (np.maximum(sign * length, 0)[:, None] for sign in (1, -1))
+    chosen, rejected = (
+        sparse.hstack([sparse.csr_matrix(own), side @ total])
+        for own, side in zip(
+            longer, (gathered.activations.chosen, gathered.activations.rejected), strict=True
+        )
+    )
+    return z_scored(chosen, rejected)
 
 
 def data_json(pairs: PreferenceData) -> dict[str, Any]:

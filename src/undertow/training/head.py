@@ -1,7 +1,8 @@
 """On a CPU: log-probabilities of the response tokens alone.
 
-TRL 1.16's fused head scores prompts and padding too where there is no Triton, and computes those logits again in
-the backward pass: about 0.3 of the cost of a preference step of a 0.6 M model. The numbers agree to rounding.
+TRL 1.16's fused head scores prompts and padding too where there is no Triton, and computes those logits again
+in the backward pass: about 0.3 of the cost of a preference step of a 0.6 M model. The numbers agree to
+rounding.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def has_plain_logits(model: Any) -> bool:
 
 
 def add_response_head(model: Any) -> None:
-    """Make ``model(..., labels=labels, fused_lm_head=True)`` score the positions that have a label, no others.
+    """Make ``model(..., labels=labels, fused_lm_head=True)`` score positions that have a label, no others.
 
     Called after TRL's ``add_fused_lm_head``, whose call it answers: ``log_probs`` (rows, longest - 1) of each
     next token, 0 where its label is missing. All other calls pass on.

@@ -37,7 +37,7 @@ from undertow.training.trainer import ROW
 
 LOGGED = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")
 _TIE = 1e-4
-"""Nats of a log-ratio that may be rounding: sums of the same tokens in batches of other shapes differ by it."""
+"""Nats of a log-ratio that may be rounding: batches of other shapes round otherwise."""
 _REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 _NOT_FOR_THE_MODEL = {"completion_mask", OFFSET, WEIGHT, *_REFERENCE}
 
