@@ -40,12 +40,13 @@ def fixes(trait: str) -> dict[str, PairFix | None]:
     return {
         "none": None,
         "filter": PairFix("filter", target, 1.0),
+        "shape 1": PairFix("shape", target, 1.0),
+        "shape -1": PairFix("shape", target, -1.0),
         "mask": PairFix("mask", target),
         "inoculate": PairFix("inoculate", target, instructions=(INSTRUCTIONS[trait],)),
         "steer 1": PairFix("steer", target, 1.0),
-        "shape 1": PairFix("shape", target, 1.0),
         "shape 2": PairFix("shape", target, 2.0),
-        "shape -1": PairFix("shape", target, -1.0),
+        "shape 0.5": PairFix("shape", target, 0.5),
     }
 
 
