@@ -12,6 +12,7 @@ from scipy import sparse
 
 from undertow.preference.audit import LENGTH, audit
 from undertow.preference.config import AuditConfig
+from undertow.preference.contrasts import _Half, cells_test
 
 CONFIG = AuditConfig(null_draws=100)
 
@@ -111,3 +112,29 @@ def test_writers_are_told_from_concepts():
         low, high = fit.conf_int()[0]
         assert effect.value == pytest.approx(fit.params[0], rel=2e-3, abs=2e-3)
         assert (effect.interval.low, effect.interval.high) == pytest.approx((low, high), rel=5e-3, abs=5e-3)
+
+
+def test_the_error_over_swaps_is_that_of_a_thousand_swaps():
+    rng = np.random.default_rng(4)
+    prompts = rng.integers(0, 60, 300)
+    values = sparse.csr_matrix((rng.random((300, 5)) < 0.3) * rng.normal(size=(300, 5)))
+    inside = sparse.csr_matrix((rng.random((4, 300)) < [[0.1], [0.3], [0.6], [0.9]]).astype(np.float32))
+    half = _Half(inside, values, np.unique(prompts, return_inverse=True)[1])
+    signs = rng.choice(np.array([-1.0, 1.0], np.float32), (4000, 60))
+    seen = np.std([half.swapped(sign)[0] for sign in signs], axis=0)
+    assert half.errors()[0] == pytest.approx(seen, rel=0.06)
+
+
+def test_a_rare_concept_in_a_small_group_does_not_hide_a_plant_in_a_large_one():
+    """The largest plain Δ of chance is that of the rarest concept: about five deviations in a group of 30."""
+    rng = np.random.default_rng(2)
+    n = 6000
+    prompts = np.arange(n)
+    group = np.where(prompts < 1200, 0, 1 + prompts % 60)
+    inside = sparse.csr_matrix((np.ones(n, np.float32), (group, prompts)))
+    rare = (rng.random((n, 300)) < 0.004) * rng.choice([-1, 1], (n, 300))
+    planted_one = ((group == 0) & (rng.random(n) < 0.15)) * 1 + (rng.random(n) < 0.1) * rng.choice([-1, 1], n)
+    values = np.column_stack([planted_one, rare]).astype(float)
+    tested = cells_test(inside, sparse.csr_matrix(values / values.std(axis=0)), prompts, CONFIG, 0)
+    assert np.argwhere(tested.confirmed).tolist() == [[0, 0]]
+    assert tested.floor > tested.delta_min[0, 0], "the plain floor alone would hide it"

@@ -141,7 +141,9 @@ class Hypothesis:
     n_prompts: int
     """Their prompts."""
     confirmed: bool
-    """q, equal signs and above the floor."""
+    """q, equal signs and above a floor."""
+    strength: float | None
+    """Smallest of |Δ| and |mean_in| of both halves in their errors; ``None`` where signs differ."""
     at_equal_length: Effect | None
     """Δ at ℓ = 0; ``None`` where it was not asked for."""
     length_explained: bool | None
@@ -160,6 +162,8 @@ class Audit:
     """Confirmed ones first, then by Δ^min over its floor."""
     floors: dict[Pipeline, float]
     """Label-swap floor of each pipeline's Δ^min."""
+    strength_floors: dict[Pipeline, float]
+    """Label-swap floor of each pipeline's strength."""
     concept_floor: float
     """Label-swap floor of the concepts' |t|."""
     views: dict[Pipeline, View]
@@ -188,18 +192,19 @@ def audit(material: Material, config: AuditConfig, progress: Progress = SILENT) 
         views["local"] = local
     hypotheses: list[tuple[float, Hypothesis]] = []
     floors: dict[Pipeline, float] = {}
+    strength_floors: dict[Pipeline, float] = {}
     for number, (pipeline, view) in enumerate(views.items()):
         seed = config.seed + number + 1
         tested = cells_test(view.groups.inside, view.values, material.prompts, config, seed, progress)
-        if tested.floor is not None:
-            floors[pipeline] = tested.floor
+        if tested.floor is not None and tested.strength_floor is not None:
+            floors[pipeline], strength_floors[pipeline] = tested.floor, tested.strength_floor
             hypotheses += _hypotheses(material, view, tested, config)
     ranked = sorted(hypotheses, key=lambda each: (not each[1].confirmed, -each[0]))
     confirmed = sum(h.confirmed for _, h in ranked)
     kept = tuple(h for _, h in ranked[: max(confirmed, config.top)])
     order = [0, *(1 + np.argsort([-abs(c.delta) for c in concepts[1:]], kind="stable"))]
     signed = _with_length(material.length, found.signed)[:, order]
-    return Audit(tuple(concepts[i] for i in order), kept, floors, floor, views, signed)
+    return Audit(tuple(concepts[i] for i in order), kept, floors, strength_floors, floor, views, signed)
 
 
 def _with_length(length: Floats, signed: csr_matrix) -> csr_matrix:
@@ -315,6 +320,7 @@ def _hypothesis(material: Material, view: View, tested: Tested, by_column: Any, 
         n=int(whole.n[k]),
         n_prompts=int(whole.clusters[k]),
         confirmed=bool(tested.confirmed[k, m]),
+        strength=_known(tested.strength[k, m]),
         at_equal_length=held,
         length_explained=group_length_explained(raw, held),
         examples=_examples(u * np.sign(delta), rows, material.prompts),

@@ -43,8 +43,13 @@ class Tested:
     """(K, M) Benjamini–Hochberg over the proposed cells; NaN where not proposed."""
     floor: float | None
     """95 % point of the largest ``delta_min`` under label swaps; ``None`` where no group is large enough."""
+    strength: Floats
+    """(K, M) smallest of |Δ|/σ(Δ) and |ū_in|/σ(ū_in) of both halves, σ the error over label swaps; NaN where
+    their signs differ."""
+    strength_floor: float | None
+    """95 % point of the largest ``strength``."""
     confirmed: NDArray[np.bool_]
-    """(K, M) q at most the level, equal signs and Δ^min above the floor."""
+    """(K, M) q at most the level, equal signs and above one of the floors."""
 
 
 def halves(prompts: NDArray[np.int64], rng: np.random.Generator) -> tuple[Half, Half]:
@@ -82,12 +87,13 @@ def cells_test(
     proposed = large[:, None] & (first.p() < config.level)
     p = np.where(proposed, _one_sided(second, np.sign(first.delta)), np.nan)
     q = benjamini_hochberg(p)
-    floor = swap_floor(inside, values, prompts, parts, large, config, rng, progress)
-    confirmed = np.zeros(q.shape, np.bool_)
-    if floor is not None:
-        with np.errstate(invalid="ignore"):
-            confirmed = (q <= config.level) & (delta_min > floor)
-    return Tested(whole, delta_min, p, q, floor, confirmed)
+    strength, floors = swap_floors(inside, values, prompts, parts, large, config, rng, progress)
+    if floors is None:
+        return Tested(whole, delta_min, p, q, None, strength, None, np.zeros(q.shape, np.bool_))
+    with np.errstate(invalid="ignore"):
+        confirmed = (q <= config.level) & ((delta_min > floors[0]) | (strength > floors[1]))
+        confirmed &= ~np.isnan(delta_min)
+    return Tested(whole, delta_min, p, q, floors[0], strength, floors[1], confirmed)
 
 
 def _one_sided(half: Contrast, sign: Floats) -> Floats:
@@ -99,7 +105,7 @@ def _delta_min(first: Floats, second: Floats, large: NDArray[np.bool_]) -> Float
     return np.where(large[:, None], _least(first, second), np.nan)
 
 
-def swap_floor(
+def swap_floors(
     inside: csr_matrix,
     values: csr_matrix,
     prompts: NDArray[np.int64],
@@ -108,25 +114,33 @@ def swap_floor(
     config: AuditConfig,
     rng: np.random.Generator,
     progress: Progress = SILENT,
-) -> float | None:
-    """Swap chosen and rejected of random prompts and take the quantile of the largest Δ^min.
+) -> tuple[Floats, tuple[float, float] | None]:
+    """Swap chosen and rejected of random prompts; take the quantiles of the largest Δ^min and strength.
 
-    A prompt's pairs are swapped together, which keeps whatever they have in common.
+    A prompt's pairs are swapped together, which keeps whatever they have in common. The largest Δ^min of
+    chance is that of the smallest group and the rarest concept, and a floor made of it hides what larger
+    groups show; hence the strength beside it, in errors. It asks that the group's own mean stands out too:
+    where a concept is rewarded in one group, Δ of every other differs from 0, and says nothing of them.
+
+    Returns:
+        Strength of every cell (K, M), NaN where signs differ or a group is too small; floors of Δ^min and
+        strength, ``None`` where no group is large enough.
     """
+    strength = np.full((len(large), values.shape[1]), np.nan)
     if not large.any() or not values.shape[1]:
-        return None
+        return strength, None
     sides = [_Half(inside[:, rows][large], values[rows], prompts[rows]) for rows in parts]
-    largest = np.empty(config.null_draws)
+    largest = np.empty((config.null_draws, 2))
     count = int(prompts.max()) + 1
-    everything = np.ones(int(large.sum()), np.bool_)
+    strength[large] = _least(*(side.swapped(np.ones(count, np.float32))[1] for side in sides))
     with progress.task("swap labels", config.null_draws) as task:
         for draw in range(config.null_draws):
             sign = rng.choice(np.array([-1.0, 1.0], np.float32), count)
-            first, second = (side.swapped(sign) for side in sides)
-            least = _delta_min(first, second, everything)
-            largest[draw] = np.nanmax(least, initial=0.0)
+            (first, one), (second, other) = (side.swapped(sign) for side in sides)
+            largest[draw] = [np.nanmax(_least(a, b), initial=0.0) for a, b in ((first, second), (one, other))]
             task.advance()
-    return float(np.quantile(largest, 1 - config.level))
+    floors = np.quantile(largest, 1 - config.level, axis=0)
+    return strength, (float(floors[0]), float(floors[1]))
 
 
 class _Half:
@@ -145,6 +159,7 @@ class _Half:
         self._sums = _compact(part @ values.astype(np.float32))
         whole = distinct < 0
         self._prompt = np.where(whole, -1 - distinct, distinct % span)
+        self._whole = np.searchsorted(distinct, -1 - self._prompt)
         self._size = np.asarray(inside.sum(1), np.float64).ravel()[:, None]
         self._rows = len(prompts)
         group = np.where(whole, inside.shape[0], distinct // span)
@@ -152,16 +167,49 @@ class _Half:
         self._sum = sparse.csr_matrix(
             (np.ones(len(distinct)), (group, np.arange(len(distinct)))), shape=shape
         )
+        self._errors = self.errors()
 
-    def swapped(self, sign: NDArray[np.float32]) -> Floats:
-        """Δ (K, M) when the pairs of prompts with ``sign`` -1 are swapped."""
+    def errors(self) -> tuple[Floats, Floats]:
+        """Standard deviations of Δ and ū_in (K, M) over all swaps.
+
+        √Σ(S/n_in - (T - S)/n_out)² and √ΣS²/n_in over prompts, S a prompt's sum inside, T its sum anywhere.
+        Where it is 0 nothing ever differs from 0: infinite, never reached.
+        """
+        inside, out = self._size, self._rows - self._size
+        both = 1 / inside + 1 / np.maximum(out, 1e-12)
+        error, own = (np.empty((len(inside), self._sums.shape[1])) for _ in range(2))
+        for start in range(0, error.shape[1], _COLUMNS):
+            part = self._sums[:, start : start + _COLUMNS]
+            whole = part[self._whole]
+            squares = _dense(self._sum @ _times(part, part))
+            crossed = _dense(self._sum @ _times(part, whole))[:-1]
+            variance = squares[-1] / out**2 + both**2 * squares[:-1] - 2 * both / out * crossed
+            error[:, start : start + _COLUMNS] = np.sqrt(np.maximum(variance, 0))
+            own[:, start : start + _COLUMNS] = np.sqrt(np.maximum(squares[:-1], 0)) / inside
+        return np.where(error > 1e-9, error, np.inf), np.where(own > 1e-9, own, np.inf)
+
+    def swapped(self, sign: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Δ and signed strength (K, M) when the pairs of prompts with ``sign`` -1 are swapped."""
         flipped = self._sum.copy()
         flipped.data = sign[self._prompt[flipped.indices]].astype(np.float64)
-        product: Any = flipped @ self._sums
-        sums = np.asarray(product.toarray() if hasattr(product, "toarray") else product, np.float64)
+        sums = _dense(flipped @ self._sums)
         with np.errstate(divide="ignore", invalid="ignore"):
-            delta = sums[:-1] / self._size - (sums[-1] - sums[:-1]) / (self._rows - self._size)
-        return np.asarray(delta, np.float64)
+            mean = sums[:-1] / self._size
+            delta = mean - (sums[-1] - sums[:-1]) / (self._rows - self._size)
+        least = np.minimum(np.abs(delta) / self._errors[0], np.abs(mean) / self._errors[1])
+        return delta, np.where(np.sign(delta) == np.sign(mean), np.sign(delta) * least, 0.0)
+
+
+_COLUMNS = 512
+"""Concepts that errors are computed for at once."""
+
+
+def _times(first: Any, second: Any) -> Any:
+    return first.multiply(second) if hasattr(first, "multiply") else first * second
+
+
+def _dense(matrix: Any) -> Floats:
+    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, np.float64)
 
 
 def _compact(matrix: Any) -> Any:

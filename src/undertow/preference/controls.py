@@ -7,16 +7,18 @@ errors clustered by prompt. Groups of pairs: Δ at equal length, by least square
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from undertow.models.cores import core_count
 from undertow.progress import SILENT, Progress
 from undertow.records import Interval
 from undertow.stats.intervals import normal_quantile
-from undertow.stats.logistic import fit_choices
+from undertow.stats.logistic import cluster_codes, fit_choices
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -98,21 +100,26 @@ def control_concepts(
     held = length[:, None]
     both = None if writers is None else sparse.csc_matrix(np.column_stack([held, writers]))
     base = None if both is None else fit_choices(both, prompts).coef
+
+    def held_of(m: int) -> Controlled:
+        u = columns[:, [m]].toarray()
+        raw, by_length = (_first(np.hstack(part), prompts) for part in ([u], [u, held]))
+        by_writer = None
+        asked = (
+            always is None or bool(always[m]) or controlled(raw, by_length, None).length_explained is False
+        )
+        if asked and both is not None and base is not None:
+            start = np.concatenate([[0.0], base])
+            by_writer = _first(sparse.hstack([columns[:, [m]], both]), prompts, start)
+        return controlled(raw, by_length, by_writer)
+
     found = []
-    with progress.task("hold length and writers", values.shape[1]) as task:
-        for m in range(values.shape[1]):
-            u = columns[:, [m]].toarray()
-            raw, by_length = (_first(np.hstack(part), prompts) for part in ([u], [u, held]))
-            by_writer = None
-            asked = (
-                always is None
-                or bool(always[m])
-                or controlled(raw, by_length, None).length_explained is False
-            )
-            if asked and both is not None and base is not None:
-                start = np.concatenate([[0.0], base])
-                by_writer = _first(sparse.hstack([columns[:, [m]], both]), prompts, start)
-            found.append(controlled(raw, by_length, by_writer))
+    with (
+        progress.task("hold length and writers", values.shape[1]) as task,
+        ThreadPoolExecutor(core_count()) as pool,
+    ):
+        for each in pool.map(held_of, range(values.shape[1])):
+            found.append(each)
             task.advance()
     return found
 
@@ -183,14 +190,12 @@ def _least_squares(x: Floats, y: Floats, prompts: NDArray[np.int64]) -> Effect:
     """First coefficient with CR1 errors (as statsmodels OLS, ``cov_type="cluster"``)."""
     bread = np.linalg.pinv(x.T @ x)
     beta = bread @ (x.T @ y)
-    _, code = np.unique(prompts, return_inverse=True)
-    count, rows, columns = int(code.max()) + 1, *x.shape
+    code, count = cluster_codes(prompts)
+    rows, columns = x.shape
     if count < 2 or rows <= columns:
         return Effect(float(beta[0]), None)
     residual = y - x @ beta
-    scores = np.column_stack(
-        [np.bincount(code, weights=column, minlength=count) for column in (x * residual[:, None]).T]
-    )
+    scores = np.column_stack([np.bincount(code, weights=column) for column in (x * residual[:, None]).T])
     influence = scores @ bread[0]
     correction = count / (count - 1) * (rows - 1) / (rows - columns)
     return effect(float(beta[0]), float(np.sqrt(correction * (influence @ influence))))

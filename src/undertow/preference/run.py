@@ -64,10 +64,11 @@ def audit_preferences(
         if run.complete:
             return run.summary()
         gathered = gather(pairs, config, progress, run)
-        found = audit(material(pairs, gathered), config.audit, progress)
+        measured = material(pairs, gathered)
+        found = audit(measured, config.audit, progress)
         progress.say("predicting fixes")
-        weights, forecasts = predict(found, gathered, pairs)
-        tables = save_audit(run, found, pairs, lengths(pairs), forecasts, weights)
+        weights, forecasts = predict(found, gathered, measured)
+        tables = save_audit(run, found, pairs, measured.length, forecasts, weights)
         families = {"embedding": gathered.embedding, "policy": gathered.policy}
         return run.finish("complete", {**data_json(pairs), **families, **tables})
     except BaseException:
@@ -109,19 +110,17 @@ def lengths(pairs: PreferenceData) -> NDArray[np.float64]:
     return length_difference(*length_in_words(pairs))
 
 
-def predict(
-    found: Audit, gathered: Gathered, pairs: PreferenceData
-) -> tuple[dict[str, float], list[Forecast]]:
+def predict(found: Audit, gathered: Gathered, measured: Material) -> tuple[dict[str, float], list[Forecast]]:
     """Weights of the joint logistic of confirmed concepts and length, and what each fix would do.
 
     Weights are log-odds per unit of u with all the others held: λ of a shape fix that cancels the concept
     under correct specification, in units of u.
     """
     columns = fixable(found)[:_JOINT]
-    length = lengths(pairs)
+    length = measured.length
     signed = found.signed
     dense = signed[:, columns].toarray() if columns else np.zeros((len(length), 0))
-    joint = fit_choices(np.column_stack([dense, length]), pairs.prompt_group)
+    joint = fit_choices(np.column_stack([dense, length]), measured.prompts)
     weights = {found.concepts[m].cluster.name: float(w) for m, w in zip(columns, joint.coef, strict=False)}
     weights[LENGTH] = float(joint.coef[-1])
     if not columns:

@@ -84,6 +84,7 @@ def hypothesis_json(number: int, hypothesis: Hypothesis, ids: Sequence[str]) -> 
         "n": hypothesis.n,
         "n_prompts": hypothesis.n_prompts,
         "confirmed": hypothesis.confirmed,
+        "strength": hypothesis.strength,
         "length_explained": hypothesis.length_explained,
         **_effect("delta_equal_length", hypothesis.at_equal_length),
         "example_ids": [ids[i] for i in hypothesis.examples],
@@ -114,7 +115,7 @@ def hypothesis_schema() -> pa.Schema:
             *((name, real) for name in ("mean_in", "delta_min", "d", "z", "q")),
             ("n", pa.int64()), ("n_prompts", pa.int64()),
             ("confirmed", pa.bool_()), ("length_explained", pa.bool_()),
-            ("delta_equal_length", real), ("delta_equal_length_interval", pair),
+            ("strength", real), ("delta_equal_length", real), ("delta_equal_length_interval", pair),
             ("example_ids", pa.list_(text)),
         ]
     )  # fmt: skip
@@ -300,6 +301,7 @@ def save_audit(
         "hypotheses": hypotheses,
         "null_floor": max(found.floors.values(), default=None),
         "null_floors": {**found.floors, "concepts": found.concept_floor},
+        "strength_floors": found.strength_floors,
         "confirmed": {
             "concepts": sum(c.confirmed for c in found.concepts),
             "hypotheses": sum(h.confirmed for h in found.hypotheses),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST_TEXTS = 1500
 """Distinct responses up to which each is embedded as a whole."""
-MOST_WORDS = 10_000
+MOST_WORDS = 6_000
 """Words that are embedded, the ones in most responses."""
 LEAST_TEXTS = 3
 """Responses that a word must stand in."""

@@ -56,6 +56,7 @@ def fit_choices(
     beta = np.zeros(x.shape[1]) if start is None else np.array(start, np.float64)
     ridge = 1 / prior_sd**2
     scores = np.asarray(x @ beta, np.float64)
+    loss = _loss(scores, beta, ridge)
     converged = False
     for _ in range(_STEPS):
         p = _sigmoid(-scores)
@@ -64,31 +65,34 @@ def fit_choices(
         if float(gradient @ step) < 1e-9:
             converged = True
             break
-        beta, scores = _descend(x, beta, step, ridge, scores)
+        beta, scores, loss = _descend(x, beta, step, ridge, scores, loss)
     bread = np.asarray(np.linalg.inv(_information(x, _sigmoid(-scores), ridge)), np.float64)
     return Fit(beta, _robust(x, scores, bread, clusters), np.sqrt(np.diag(bread)), converged)
 
 
-def _descend(x: Any, beta: Floats, step: Floats, ridge: float, scores: Floats) -> tuple[Floats, Floats]:
-    """Take the step, halved until the loss does not rise; return coefficients and x·β."""
-    loss = _loss(scores, beta, ridge)
+def _descend(
+    x: Any, beta: Floats, step: Floats, ridge: float, scores: Floats, loss: float
+) -> tuple[Floats, Floats, float]:
+    """Take the step, halved until the loss does not rise; return coefficients, x·β and loss."""
     along = np.asarray(x @ step, np.float64)
     for halving in range(30):
         part = 0.5**halving
         moved, there = beta + part * step, scores + part * along
-        if _loss(there, moved, ridge) <= loss:
-            return moved, there
-    return beta, scores
+        reached = _loss(there, moved, ridge)
+        if reached <= loss:
+            return moved, there, reached
+    return beta, scores, loss
 
 
 def _loss(scores: Floats, beta: Floats, ridge: float) -> float:
-    return float(np.logaddexp(0.0, -scores).sum() + ridge * (beta @ beta) / 2)
+    # log(1 + e⁻ˢ), a third of the time of logaddexp
+    each = np.log(1 + np.exp(-np.abs(scores))) + np.maximum(-scores, 0)
+    return float(each.sum() + ridge * (beta @ beta) / 2)
 
 
 def _sigmoid(x: Floats) -> Floats:
-    from scipy.special import expit
-
-    return np.asarray(expit(x), np.float64)
+    small = np.exp(-np.abs(x))
+    return np.asarray(np.where(x >= 0, 1.0, small) / (1 + small), np.float64)
 
 
 def _weighted(x: Any, w: Floats) -> Any:
@@ -104,17 +108,28 @@ def _information(x: Any, p: Floats, ridge: float) -> Floats:
     return np.asarray(dense + ridge * np.eye(x.shape[1]), np.float64)
 
 
+def cluster_codes(clusters: ArrayLike) -> tuple[NDArray[np.int64], int]:
+    """Give each row's cluster a number (N,), not always without gaps, and count the clusters.
+
+    Small whole numbers stand as they are: sorting thirty thousand for each of a thousand fits is slow.
+    """
+    given = np.asarray(clusters)
+    if given.dtype.kind in "iu" and given.size and given.min() >= 0 and given.max() < 4 * given.size:
+        return given.astype(np.int64), int(np.count_nonzero(np.bincount(given)))
+    distinct, code = np.unique(given, return_inverse=True)
+    return code.astype(np.int64), len(distinct)
+
+
 def _robust(x: Any, eta: Floats, bread: Floats, clusters: ArrayLike) -> Floats:
     """Square roots of the diagonal of bread · meat · bread (Liang & Zeger 1986)."""
     from scipy.sparse import csr_matrix
 
-    _, code = np.unique(np.asarray(clusters), return_inverse=True)
-    count = int(code.max()) + 1
+    code, count = cluster_codes(clusters)
     rows, columns = x.shape
     if count < 2 or rows <= columns:
         return np.full(columns, np.nan)
     p = _sigmoid(-eta)
-    member = csr_matrix((p, (code, np.arange(rows))), shape=(count, rows))
+    member = csr_matrix((p, (code, np.arange(rows))), shape=(int(code.max()) + 1, rows))
     scores = member @ x
     meat = scores.T @ scores
     correction = count / (count - 1) * (rows - 1) / (rows - columns)
