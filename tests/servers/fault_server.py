@@ -6,7 +6,8 @@ prints one JSON line with its port and then serves until it is killed. Loopback 
 Faults: ``429`` (with ``--retry-after``), ``503``, ``reset`` (connection dropped), ``truncated`` (body cut),
 ``json`` (HTML with status 200), ``shape`` (JSON of another shape), ``slow`` (stalls ``--stall`` seconds).
 Whether a try fails is drawn from the seed, so retries can succeed; ``--only MODEL`` spares the other models,
-``--after N`` the first N calls. The answer is a function of the last message: ``echo`` it; the model
+``--after N`` the first N calls. The model ``dead/FAULT/N`` fails for good after N calls, ``dead/429/N/WAIT``
+with a Retry-After. The answer is a function of the last message: ``echo`` it; the model
 ``biased`` says BAD to "when did"; a form ``prompt`` is filled with the attributes' quoted words, a form
 ``verdict`` scores BAD 90. ``GET /stats`` counts calls and faults; the model ``missing`` is 404, the key
 ``bad-key-canary`` 401.
@@ -78,21 +79,28 @@ class FaultServer:
             return web.json_response(
                 {"error": {"message": "no such model", "code": "model_not_found"}}, status=404
             )
+        if body["model"].startswith("dead/"):
+            _, fault, good, *asked = body["model"].split("/")
+            if self.counts[body["model"]] > int(good):
+                return await self._fail(request, body, fault, asked[0] if asked else "")
+            return web.json_response(completion(body))
         rng = random.Random(f"{self.seed}/{self.counts['calls']}")
         spared = (self.only and body["model"] != self.only) or self.counts[body["model"]] <= self.after
         fault = rng.choice(self.faults) if self.faults and not spared and rng.random() < self.share else ""
         if fault:
             self.counts[fault] += 1
-            return await self._fail(request, body, fault)
+            return await self._fail(request, body, fault, self.retry_after)
         await asyncio.sleep(self.latency * math.exp(rng.gauss(0, self.sigma)))
         if body["messages"] != PREFLIGHT:
             asked = [body["model"], body["messages"], body.get("seed"), body.get("temperature")]
             self.answered[json.dumps(asked)] += 1
         return web.json_response(completion(body))
 
-    async def _fail(self, request: web.Request, body: dict[str, Any], fault: str) -> web.StreamResponse:
+    async def _fail(
+        self, request: web.Request, body: dict[str, Any], fault: str, retry_after: str
+    ) -> web.StreamResponse:
         if fault == "429":
-            asked = {"Retry-After": self.retry_after} if self.retry_after else {}
+            asked = {"Retry-After": retry_after} if retry_after else {}
             return web.json_response({"error": {"message": "slow down"}}, status=429, headers=asked)
         if fault == "503":
             return web.json_response({"error": {"message": "busy"}}, status=503)

@@ -62,6 +62,12 @@ class SearchOptions:
     generator_concurrency: Annotated[int | None, typer.Option(min=1, help="The generator's.")] = None
     target_concurrency: Annotated[int | None, typer.Option(min=1, help="The target's.")] = None
     judge_concurrency: Annotated[int | None, typer.Option(min=1, help="The judge's.")] = None
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            help="Longest wait for one answer, seconds. Default: five slow answers, at first 20 s.",
+        ),
+    ] = None
     max_calls: MaxCalls = None
     max_cost: MaxCost = None
     price: Prices = None

@@ -24,7 +24,12 @@ def redact(text: str) -> str:
     return _SECRET_SHAPES.sub("[redacted]", text)
 
 
-_MAYBE_CHARGED = {FailureKind.TIMEOUT, FailureKind.CONNECTION, FailureKind.BAD_RESPONSE}
+_MAYBE_CHARGED = {
+    FailureKind.TIMEOUT,
+    FailureKind.CONNECTION,
+    FailureKind.BAD_RESPONSE,
+    FailureKind.UNAVAILABLE,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How many calls a provider gets at once, when it is left alone, and when it is given up.
+"""How many calls a provider gets at once, and when it is left alone.
 
 A :class:`Limiter` belongs to one provider and key and is shared by every model and run of the event loop.
 Its window starts low, doubles a round trip while the provider keeps up, is halved by a 429 and grows by one a
@@ -9,8 +9,6 @@ Departure: some endpoints refuse a share of all calls however few there are, and
 the window at a handful for good. Where refusals go on after a cut, the cut is put on trial: both windows are
 held for a round each, and where the wide one brings more answers a second the refusals are *background*. They
 cut nothing and stop nobody but the refused call, until their share rises.
-
-A :class:`Health` belongs to one model: how long its answers take, and whether it still gives any.
 """
 
 from __future__ import annotations
@@ -23,33 +21,12 @@ from heapq import heappop, heappush
 from types import TracebackType
 from weakref import WeakKeyDictionary
 
-from undertow.records import Failure, FailureKind
+from undertow.models.health import Health
 
 turn: ContextVar[int] = ContextVar("turn", default=0)
 """Whose calls are served first where several wait, least first; a task hands it on to the tasks it starts."""
 START, LEAST, MOST = 8, 2, 256
 """Window of a limiter at first, at least and at most."""
-SECONDS_UNANSWERED = 12.0
-"""A model that has only failed for so long is given up …"""
-LEAST_FAILURES = 10
-"""… after so many failures in a row (half as many once it has lasted twice as long) …"""
-PATIENCE = 5.0
-"""… while no try is older than this: one that is may be a slow answer, unless slowness is the failure."""
-SECONDS_LIMITED, LIMITED_FACTOR = 75.0, 3.0
-"""A provider that answered before and now only refuses by 429 is given more than a minute, for its quota may
-be one of a minute, and so many times the wait it asks for."""
-SECONDS_NEVER = 20.0
-"""One that never answered and names no wait is given less."""
-LONGEST_ASKED = 60.0
-"""Who asks to be left alone for longer, and answers nobody, is given up."""
-SHORTEST_TIMEOUT, TIMES_SLOW, LAST_TIMES = 6.0, 5.0, 4.0
-"""A try that takes so many seconds, and so many times what nine in ten answers take, is taken for stalled."""
-UNSURE_TIMEOUT = 30.0
-"""The same while fewer than ten answers are known, with ten times the slowest."""
-SOON, ANSWERS_OTHERS = 4.0, 0.25
-"""Longest wait before the next try while so large a share of the last tries was answered."""
-_FEW, _KNOWN, _REMEMBERED = 3, 10, 200
-"""Answers seen before their times count, and count for much; and how many are remembered."""
 _ROUND = 32
 """Answers at least, and two a place, by which two windows are compared."""
 _BETTER = 1.4
@@ -249,108 +226,6 @@ class Limiter:
         self._admit()
 
 
-class Health:
-    """Whether a model answers, and how fast."""
-
-    def __init__(self, name: str) -> None:
-        """Watch the model ``name``."""
-        self.down: Failure | None = None
-        """Why the model was given up; every further call fails with this at once."""
-        self._name = name
-        self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
-        self._until_sorted = 0
-        self._slow = 0.0
-        """Seconds that nine in ten answers do not exceed."""
-        self._answered: deque[bool] = deque(maxlen=_RECENT // 2)
-        self._last_answer = float("-inf")
-        self._failures = 0
-        self._failing_since = 0.0
-        self._started: dict[int, float] = {}
-        self._number = 0
-        self._gone = asyncio.Event()
-
-    def begin(self) -> int:
-        """Note that a try begins; returns its number."""
-        self._number += 1
-        self._started[self._number] = time.monotonic()
-        return self._number
-
-    def end(self, number: int) -> float:
-        """Note that a try ended, however; returns when it began."""
-        return self._started.pop(number)
-
-    def answered(self, seconds: float) -> None:
-        """Note an answer."""
-        self._failures = 0
-        self._last_answer = time.monotonic()
-        self._answered.append(True)
-        self._seconds.append(seconds)
-        self._until_sorted -= 1
-        if self._until_sorted <= 0:
-            ranked = sorted(self._seconds)
-            self._slow, self._until_sorted = ranked[len(ranked) * 9 // 10], max(len(ranked) // 4, 1)
-
-    def failed(self, failure: Failure, started: float, retry_after: float = 0.0) -> None:
-        """Note the failure of a try that ``started`` then; after long without an answer all is given up."""
-        now = time.monotonic()
-        self._answered.append(False)
-        if self._failures == 0:
-            # A stall is silence from its beginning; a refusal is known to be one when it comes.
-            since = started if failure.kind is FailureKind.TIMEOUT else now
-            self._failing_since = max(since, self._last_answer)
-        self._failures += 1
-        seconds = now - self._failing_since
-        least, enough = SECONDS_UNANSWERED, LEAST_FAILURES
-        if failure.kind is FailureKind.RATE_LIMITED:
-            least = self._patience(retry_after)
-        if seconds >= 2 * least:
-            enough //= 2
-        if self._failures < enough or seconds < least or self._may_answer(failure, now):
-            return
-        if self.down is None:
-            asked = f", which asks to be left alone for {retry_after:.0f} s" if retry_after else ""
-            detail = f"{self._name}: no answer in {seconds:.0f} s{asked}, {self._failures} tries failed; "
-            last = f"the last: {failure.kind.value}: {failure.detail}"
-            self.down = Failure(FailureKind.UNAVAILABLE, detail + last)
-            self._gone.set()
-
-    def _patience(self, retry_after: float) -> float:
-        """Return the seconds for which a model may refuse by 429 alone."""
-        if retry_after > LONGEST_ASKED:
-            return SECONDS_UNANSWERED
-        return max(SECONDS_LIMITED if self._seconds else SECONDS_NEVER, LIMITED_FACTOR * retry_after)
-
-    def _may_answer(self, failure: Failure, now: float) -> bool:
-        """Say whether an old try may still be a slow answer; after a timeout the others stall as well."""
-        oldest = next(iter(self._started.values()), now)
-        return failure.kind is not FailureKind.TIMEOUT and now - oldest > PATIENCE
-
-    async def wait(self, seconds: float) -> None:
-        """Sleep before the next try, but no longer than the model is worth one."""
-        try:
-            await asyncio.wait_for(self._gone.wait(), seconds)
-        except TimeoutError:
-            return
-
-    def longest_wait(self, longest: float) -> float:
-        """Return the longest wait before a next try: short while others are answered meanwhile."""
-        share = sum(self._answered) / max(len(self._answered), 1)
-        return min(longest, SOON) if share >= ANSWERS_OTHERS else longest
-
-    def timeout(self, longest: float, stalled: int = 0) -> float:
-        """Return the seconds a try is given, at most ``longest``.
-
-        That is five times what nine in ten answers take. A call whose first two tries stalled is given four
-        times as long, so that an answer which really is so slow arrives.
-        """
-        if len(self._seconds) < _FEW:
-            return longest
-        if len(self._seconds) < _KNOWN:
-            return min(longest, max(UNSURE_TIMEOUT, 10 * max(self._seconds)))
-        usual = max(SHORTEST_TIMEOUT, TIMES_SLOW * self._slow)
-        return min(longest, usual * (LAST_TIMES if stalled > 1 else 1.0))
-
-
 class _Loop:
     """What one event loop shares."""
 
@@ -376,3 +251,9 @@ def health_of(endpoint: str, model: str) -> Health:
     """Return what is known of ``model`` behind ``endpoint``."""
     here = _loops.setdefault(asyncio.get_running_loop(), _Loop())
     return here.health.setdefault(f"{endpoint}\0{model}", Health(model))
+
+
+def silences() -> dict[Health, str]:
+    """Return the models of the running event loop that only fail at present, and what is wrong."""
+    here = _loops.get(asyncio.get_running_loop()) or _Loop()
+    return {health: told for health in here.health.values() if (told := health.silence)}

@@ -34,6 +34,8 @@ FORMS = (
     "google:MODEL, openrouter:MODEL, inspect:PROVIDER/MODEL or another provider of pydantic-ai"
 )
 """The accepted model strings, for messages."""
+PREFLIGHT_SECONDS = 8.0
+"""A run that cannot work ends in ten seconds, its start among them."""
 
 
 def open_model(
@@ -152,7 +154,7 @@ def _provider(name: str) -> Provider[Any]:
     return infer_provider(name)
 
 
-async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
+async def preflight(model: ChatModel, seconds: float | None = None) -> None:
     """Ask a hosted model one short question, before a run relies on it; a dropped connection is tried again.
 
     A rate limit or a passing server error proves that host and key are good, and passes; so does a spent
@@ -160,7 +162,7 @@ async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
 
     Args:
         model: What :func:`open_model` returned; local weights are known to be good and are not asked.
-        seconds: How long to wait for the answer.
+        seconds: How long to wait for the answer; ``None``: :data:`PREFLIGHT_SECONDS`.
 
     Raises:
         UsageError: bad key, unknown model, unreachable host or no answer in time.
@@ -168,7 +170,8 @@ async def preflight(model: ChatModel, seconds: float = 10.0) -> None:
     inner = model.inner if isinstance(model, JournaledModel) else model
     if not isinstance(inner, ProviderModel):
         return
-    async with inner.with_limits(Limits(attempts=3, timeouts=1, timeout=seconds, longest_wait=1)) as once:
+    limits = Limits(attempts=3, timeouts=1, timeout=seconds or PREFLIGHT_SECONDS, longest_wait=1)
+    async with inner.with_limits(limits) as once:
         answer = await once.reply([Message("user", "Say yes.")], Settings(temperature=0, max_tokens=16))
     if isinstance(answer, Failure) and answer.kind not in (
         FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR, FailureKind.FILTERED, FailureKind.BUDGET

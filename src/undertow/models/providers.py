@@ -15,7 +15,8 @@ from undertow.models.base import Form, Settings
 from undertow.models.budget import Budget, most_expensive
 from undertow.models.failures import Fault
 from undertow.models.forms import with_schema
-from undertow.models.limiter import Health, Limiter, health_of, limiter_of
+from undertow.models.health import Health
+from undertow.models.limiter import Limiter, health_of, limiter_of
 from undertow.models.prices import Price, list_price
 from undertow.models.wire import Call, Wire, seed_of
 from undertow.records import Failure, FailureKind, Message, Reply
@@ -28,8 +29,9 @@ class Limits:
     concurrency: int | None = None
     """Calls under way at once; ``None``: what the provider bears. A call that waits for its next try holds
     no place."""
-    timeout: float = 120.0
-    """Seconds for one try at most; less once the model's usual answer time is known."""
+    timeout: float | None = 120.0
+    """Seconds for one try at most; less once the model's usual answer time is known. ``None``: two minutes,
+    and twenty seconds as long as hardly any answer is known."""
     attempts: int = 12
     """Tries of one call. At 60 % faults twelve leave 2 calls in 1,000 unanswered."""
     timeouts: int = 3
@@ -164,25 +166,38 @@ class ProviderModel:
         refused = await self._budget.reserve(most, again)
         if refused is not None:
             return Fault(refused, retry=False)
-        sent, cost, started = False, None, 0.0
+        sent, cost = False, None
         try:
             async with here.limiter:
                 if here.health.down is not None:
                     return Fault(here.health.down, retry=False)
                 self._budget.begin()
-                sent, number = True, here.health.begin()
-                try:
-                    outcome = await here.wire.send(call, here.health.timeout(self._limits.timeout, stalled))
-                    outcome = self._priced(outcome) if isinstance(outcome, Reply) else outcome
-                    cost = _charged(outcome)
-                finally:
-                    started = here.health.end(number)
+                sent = True
+                outcome, started = await self._send(here, call, stalled)
+                outcome = self._priced(outcome) if isinstance(outcome, Reply) else outcome
+                cost = _charged(outcome)
                 return self._learned(here, outcome, started)
         finally:
             if sent:
                 self._budget.settle(most, cost)
             else:
                 self._budget.release(most)
+
+    async def _send(self, here: _Here, call: Call, stalled: int) -> tuple[Reply | Fault, float]:
+        """Send, unless the model is given up meanwhile; returns when that was, too."""
+        seconds = here.health.timeout(self._limits.timeout, stalled)
+        cut = asyncio.timeout(None)
+        number = here.health.begin(cut)
+        try:
+            async with cut:
+                outcome = await here.wire.send(call, seconds)
+        except TimeoutError:
+            if here.health.down is None:
+                raise
+            outcome = Fault(here.health.down, retry=False)
+        finally:
+            started = here.health.end(number)
+        return outcome, started
 
     def _learned(self, here: _Here, outcome: Reply | Fault, started: float) -> Reply | Fault:
         """Tell the shared limiter and health; the try that shows the model to be gone says so."""

@@ -10,7 +10,7 @@ from undertow.models.prices import Price
 
 _MEANS = (
     "concurrency", "generator_concurrency", "target_concurrency", "judge_concurrency",
-    "max_calls", "max_cost", "prices",
+    "timeout", "max_calls", "max_cost", "prices",
 )  # fmt: skip
 
 
@@ -115,6 +115,8 @@ class SurfConfig(BaseModel):
     """The same for the target, and for the reference."""
     judge_concurrency: int | None = Field(default=None, ge=1)
     """The same for the judge alone."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds for one answer of a hosted model at most; ``None``: as long as its answers usually take."""
     max_calls: int | None = Field(default=None, ge=0)
     """Most calls of the run, all roles and restarts together; ``None``: no cap."""
     max_cost: float | None = Field(default=None, ge=0)

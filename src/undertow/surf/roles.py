@@ -14,7 +14,7 @@ from undertow.models.base import ChatModel
 from undertow.models.budget import Budget, BudgetedModel
 from undertow.models.journaled import JournaledModel
 from undertow.models.prices import Price, list_price
-from undertow.models.providers import ProviderModel
+from undertow.models.providers import Limits, ProviderModel
 from undertow.store.journal import Journal
 from undertow.surf.ask import Asker
 from undertow.surf.config import SurfConfig
@@ -153,11 +153,12 @@ class Models:
             journal=self.journal,
             role=role,
             concurrency=self.config.concurrency_of(role),
+            limits=Limits(timeout=self.config.timeout),
             budget=self.budget,
             price=price,
             thinking=thinking,
         )
-        await preflight(await stack.enter_async_context(opened))
+        await preflight(await stack.enter_async_context(opened), self.config.timeout)
         return opened
 
     def _check_price(self, model: str, role: str, price: Price | None) -> None:

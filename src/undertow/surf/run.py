@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from undertow.errors import UsageError
 from undertow.models.budget import Budget
+from undertow.models.silence import telling
 from undertow.progress import SILENT, Progress
 from undertow.records import Rate
 from undertow.store.journal import Journal
@@ -168,6 +169,7 @@ async def _work(
     """Open what the search needs, in the event loop it will run in, and search."""
     async with AsyncExitStack() as stack:
         opened = await models.open(stack)
+        await stack.enter_async_context(telling(progress.say))
         progress.say("reading attributes and prompts")
         generator = open_generator(opened.generator, attributes, prompts, config)
         pool: dict[str, object] = {"attributes": len(generator.texts)}
