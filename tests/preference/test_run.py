@@ -106,3 +106,55 @@ def test_wrong_columns_are_one_line(tmp_path, capsys, lab):
     assert "COL,COL" in capsys.readouterr().err
     assert main(["prefs", str(lab[1]), "--out", str(tmp_path / "run"), "--strata", "country"]) == 2
     assert "country" in capsys.readouterr().err
+
+
+PLAIN = {"prompt": "What is a river?", "chosen": "It flows to the sea.", "rejected": "A river is wet."}
+BAD = {
+    "both responses are equal": {**PLAIN, "chosen": PLAIN["rejected"]},
+    "a response is empty": {**PLAIN, "rejected": " \n"},
+    "no prompt": {**PLAIN, "prompt": None},
+    "more than two responses": {**PLAIN, "rejected": ["one", "two"]},
+}
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """800 good pairs; also with bad rows and a repeated one, and with 400 pairs of one prompt; audits."""
+    folder = tmp_path_factory.mktemp("odd")
+    good = [{k: row[k] for k in PLAIN} for row in draw_pairs("paper", 2, 800).table.to_pylist()]
+    again = [
+        {"prompt": "Say it.", "chosen": f"```\\nrun({i})\\n```", "rejected": f"Nothing {i} runs."}
+        for i in range(400)
+    ]
+    sets = {"good": good, "bad": [*good, *BAD.values(), good[7]], "repeated": [*good, *again]}
+    paths = {}
+    for name, rows in sets.items():
+        paths[name] = folder / f"{name}.jsonl"
+        paths[name].write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return paths, {name: audit_preferences(path, folder / name, CONFIG) for name, path in paths.items()}
+
+
+def test_bad_rows_change_no_number_and_are_a_line_each(odd, tmp_path, capsys):
+    paths, audits = odd
+    for key in ("concepts", "hypotheses", "null_floors", "predicted"):
+        assert json.dumps(audits["bad"][key]) == json.dumps(audits["good"][key]), key
+    reasons = [*BAD, "the same pair again"]
+    assert audits["bad"]["failures"] == dict.fromkeys(reasons, 1)
+    assert audits["bad"]["counts"] == {"tried": 805, "scored": 800, "failed": 5}
+    assert main(["prefs", str(paths["bad"]), "--out", str(tmp_path / "run"), "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for number, reason in enumerate(reasons, start=801):
+        assert [line for line in lines if reason in line] == [f"1 × {reason}, first at line {number}"]
+
+
+def test_four_hundred_pairs_of_one_prompt_are_one_observation(odd):
+    _, audits = odd
+    assert audits["repeated"]["data"]["prompts"] == audits["good"]["data"]["prompts"] + 1
+    concepts = {c["name"]: c for c in audits["repeated"]["concepts"]}
+    code = concepts["code block"]
+    assert code["delta"] == pytest.approx(400 / 1200)
+    assert (code["n"], code["n_prompts"], code["confirmed"]) == (400, 1, False)
+    assert code["interval"][0] < 0 < code["interval"][1]
+    assert not [
+        h for h in audits["repeated"]["hypotheses"] if h["concept"] == "code block" and h["confirmed"]
+    ]
