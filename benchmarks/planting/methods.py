@@ -118,7 +118,7 @@ NAMES = [*STATISTICS, "ridge logistic"]
 
 def _mask(index: Index, held: Held, feature: int) -> np.ndarray:
     mask = np.zeros(index.n, bool)
-    mask[index.features.rows_of(int(held.failing.features_F[feature]))] = True
+    mask[held.failing.columns.rows_of(int(held.failing.features_F[feature]))] = True
     return mask
 
 
@@ -151,7 +151,7 @@ def thinned(name: str, index: Index, held: Held, cruxes: Sequence[ResolvedCrux])
     evidence = replace(held.evidence, rise_CF=values)
     failing = held.failing
     ranking = rank(
-        index.features, held.counts, evidence, held.behaviour_CN, weights(cruxes), failing.shares_F,
+        failing.columns, held.counts, evidence, held.behaviour_CN, weights(cruxes), failing.shares_F,
         failing.texts, failing.kinds, CONFIG,
     )  # fmt: skip
     return by_features(index, held, ranking.order)

@@ -291,8 +291,8 @@ class Trigger:
     """``The query …``, of the failing query."""
     label: str
     """Name of its cluster."""
-    cluster: int
-    """Cluster id."""
+    cluster: int | None
+    """Cluster id; ``None`` for words of a kind, which are joined for the behaviour at hand."""
     paper_hits: int
     """h(c) among the k retrieved pairs (paper §4.1 step 3)."""
     k: int
@@ -319,6 +319,8 @@ class Trigger:
     """Source → rows with feature and behaviour, descending."""
     example_ids: tuple[str, ...]
     """All rows with feature and behaviour, or the first of them in listings."""
+    words: tuple[str, ...] = ()
+    """Words of a kind, one of which the query mentions; none for an attribute of the index."""
 
 
 @dataclass(frozen=True, slots=True)

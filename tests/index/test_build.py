@@ -19,7 +19,10 @@ from undertow.errors import UsageError
 from undertow.index import build, executors
 from undertow.index.build import build_index
 from undertow.index.config import IndexConfig
+from undertow.index.executors import ExecutorConfig, run_step
 from undertow.index.open import Index
+from undertow.index.steps import Extract
+from undertow.progress import SILENT
 from undertow.store import run
 
 STAGES = ["load", "extract", "embed", "cluster", "write"]
@@ -80,6 +83,30 @@ def test_an_index_describes_every_row(data: Path, tmp_path: Path) -> None:
         again = index.extractor.transform(texts, side)
         assert (again != index.matrix(side)).nnz == 0
     assert index.attributes("query")["cluster"].to_pylist() == list(range(index.features.m))
+
+
+def without_examples(index: Path) -> dict[str, bytes]:
+    return {name: data for name, data in content(index).items() if name != "examples.parquet"}
+
+
+def test_shards_of_any_size_give_the_same_index(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for rows in (80, 32, 7):
+        monkeypatch.setattr(build, "EXAMPLE_ROWS", rows)
+        build_index(data, tmp_path / str(rows))
+    whole, *others = (without_examples(tmp_path / str(rows)) for rows in (80, 32, 7))
+    assert {"query_words/words.parquet", "query_words/column_rows.npy"} <= whole.keys()
+    assert others == [whole, whole]
+
+
+def test_worker_processes_extract_what_one_process_does(data: Path, tmp_path: Path) -> None:
+    build_index(data, tmp_path / "index")
+    files = sorted(tmp_path.glob("index/stages/extract-*/*/*.npy"))
+    assert len(files) == 3 * 3 * 2  # shards; sides and words; arrays
+    alone = {file: file.read_bytes() for file in files}
+    run_step(Extract(32), 3, "again", tmp_path / "index", ExecutorConfig(workers=2), SILENT)
+    assert {file: file.read_bytes() for file in files} == alone
 
 
 def test_the_same_command_again_does_nothing(data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from undertow.attributes.content import content_words
 from undertow.errors import UsageError
 from undertow.index import build
 from undertow.index.build import build_index
@@ -60,6 +61,10 @@ def test_every_row_is_indexed_under_its_own_text(kind: str, tmp_path: Path) -> N
         assert held.n == len(rows)
         assert (index.extractor.transform(table[column], side) != index.matrix(side)).nnz == 0
         assert index.vectors(side).shape == (held.m, 16)
+    lexicon = index.lexicon
+    assert lexicon is not None
+    known = [set(content_words(row["prompt"])) & lexicon.number.keys() for row in rows]
+    assert [{lexicon.words[i] for i in lexicon.rows.columns_of(n)} for n in range(len(rows))] == known
     assert query(index, ".")["rows"] == len(rows)
 
 

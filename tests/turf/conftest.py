@@ -28,7 +28,9 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("undertow.models.embed.open_embedder", lambda spec: HashEmbedder())
             build_index(folder / "data.parquet", folder / "index")
-        return Index.open(folder / "index")
+            index = Index.open(folder / "index")
+            assert isinstance(index.embedder, HashEmbedder)  # opened while it is the one there is
+        return index
 
     return make
 

@@ -93,7 +93,7 @@ def test_the_attribution_file_has_the_documented_shape(planted: tuple[Index, pa.
     assert written.keys() == {"finding", "crux", "triggers", "explanation", "sensitivity"}
     assert written["crux"][0].keys() == {"text", "margin"}
     fields = "text label cluster paper_hits k examples corpus rate rate_interval base_rate lift p q"
-    fields += " within_source_or sources example_ids"
+    fields += " within_source_or sources example_ids words"
     assert set(written["triggers"][0]) == set(fields.split())
     assert set(written["sensitivity"]["k"]) == {"100", "300", "1000", "3000"}
     assert written["sensitivity"]["behaviour"][0]["fewer_than_k"] is True
@@ -146,11 +146,8 @@ def test_a_corpus_of_one_source_is_traced_within_it(build) -> None:
         ("What?", ["zzz qqq xxx"], "no response attribute is near"),
     ],
 )
-def test_what_cannot_be_traced_is_said_in_one_line(planted, prompt, crux, message, monkeypatch) -> None:
-    from planted import HashEmbedder
-
+def test_what_cannot_be_traced_is_said_in_one_line(planted, prompt, crux, message) -> None:
     index = planted[0]
-    monkeypatch.setattr("undertow.models.embed.open_embedder", lambda spec: HashEmbedder())
     with pytest.raises(UsageError, match=message) as raised:
         trace_exchange(index, prompt, None, crux)
     assert "\n" not in str(raised.value)

@@ -31,6 +31,7 @@ class Corpus:
         self.behaviour[self.planted] = self.rng.random(rows) < strength
         self.query = int(np.flatnonzero(self.planted)[0])
         self.names = [f"background {i}" for i in range(BACKGROUND)]
+        self.kinds: dict[str, str] = {}
         self.add("planted", self.planted)
 
     def add(self, name: str, column: np.ndarray) -> None:
@@ -50,7 +51,7 @@ class Corpus:
         names = [self.names[i] for i in features]
         found = rank(
             incidence, counts, assess(counts, config), labels, np.ones(1), np.ones(len(features)),
-            names, ["surface"] * len(features), config,
+            names, [self.kinds.get(name, "surface") for name in names], config,
         )  # fmt: skip
         return [names[i] for i in found.order], found
 
@@ -61,6 +62,16 @@ class Corpus:
 def test_a_planted_feature_comes_first(rows: int, base: float, one_source: bool) -> None:
     corpus = Corpus(rows, 0.95, base, seed=rows, one_source=one_source)
     assert corpus.trace()[0][:1] == ["planted"]
+
+
+@pytest.mark.parametrize("words", ["planted", "other", None])
+def test_a_group_of_words_is_told_only_where_it_leads(words: str | None) -> None:
+    corpus = Corpus(400, 0.95, 0.02, seed=1)
+    other = corpus.subset(~corpus.planted, 300)
+    corpus.behaviour |= other & (corpus.rng.random(N) < 0.7)
+    corpus.add("other", other)
+    corpus.kinds = {words: "words"} if words else {}
+    assert corpus.trace()[0][:2] == (["planted"] if words == "other" else ["planted", "other"])
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -16,6 +16,7 @@ from undertow.records import Attribution, Message, Rate, Reply
 from undertow.stats.intervals import rate
 from undertow.store.tables import from_jsonable, read_json
 from undertow.surf.save import load_findings
+from undertow.turf.trace import trigger_rows
 
 if TYPE_CHECKING:
     from undertow.lab.build import Lab
@@ -84,7 +85,7 @@ def _read_answers(run: Path, rubric: str, index: Index) -> list[_Answer]:
         _Answer(
             each.finding,
             _carriers(index, findings[each.finding].attributes),
-            tuple(frozenset(index.ids[index.features.rows_of(trigger.cluster)]) for trigger in each.triggers),
+            tuple(frozenset(index.ids[trigger_rows(index, trigger)]) for trigger in each.triggers),
         )
         for each in attributions
     ]

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from undertow.attributes.cluster import default_k
+from undertow.attributes.content import FORMAT as WORDS
 from undertow.attributes.embed import distinct
 from undertow.attributes.llm import PROMPT_HASH
 from undertow.errors import UsageError
@@ -142,7 +143,7 @@ class _Build:
         self.config = config
         self.progress = progress
         parts = [run.identity["inputs"], run.identity["config"], EXAMPLE_ROWS, SHARD_ROWS]
-        self.key = config_hash([*parts, PROMPT_HASH] if config.by_model else parts)
+        self.key = config_hash([*parts, PROMPT_HASH if config.by_model else WORDS])
 
     def make(self, data: Path) -> dict[str, Any]:
         """Run the stages."""
@@ -232,15 +233,17 @@ class _Build:
         return _add_time(merged, [learned, *parts])
 
     def vocabulary(self, folder: Path) -> dict[str, Any]:
-        """Mine the vocabulary of both sides."""
+        """Mine the vocabulary of both sides, and the words of the queries."""
         import pyarrow as pa
 
+        from undertow.attributes.content import learn_words
         from undertow.attributes.local import LocalExtractor
 
         schema = pa.schema({"text": pa.string(), "kind": pa.string()})
         sample = sampled(self.folder("load") / "examples.parquet", self.config.seed)
         extractor = LocalExtractor.fit(sample, self.config.seed, self.progress)
         extractor.save(folder / "extractor")
+        learn_words(sample["prompt"]).save(folder / "words.parquet")
         for side in SIDES:
             entries = extractor.vocabulary(side)
             columns = {"text": [e.text for e in entries], "kind": [e.kind for e in entries]}
@@ -257,6 +260,8 @@ class _Build:
             incidence = Incidence.merge(folders, len(entries["text"]), folder / f"{side}_incidence")
             self.tabulate(folder, side, entries["text"], entries["kind"], incidence)
             said |= {"rows": incidence.n, f"{side}_attributes": incidence.m, f"{side}_pairs": incidence.nnz}
+        words = len(read_table(self.folder("vocabulary") / "words.parquet"))
+        Incidence.merge([part / "words" for part in parts], words, folder / "query_words")
         return said
 
     def tabulate(
@@ -347,7 +352,10 @@ class _Build:
             places.append((self.folder("extract") / "failures.parquet", "failures.parquet"))
             places += [(self.folder("cluster") / n, n) for n in ("query_centroids.npy", "clusters.parquet")]
         else:
-            places.append((self.folder("vocabulary") / "extractor", "extractor"))
+            learned, extracted = self.folder("vocabulary"), self.folder("extract")
+            places.append((learned / "extractor", "extractor"))
+            places.append((learned / "words.parquet", "query_words/words.parquet"))
+            places.append((extracted / "query_words", "query_words"))
         for source, place in places:
             files += _publish(source, self.run.file(place))
         return {"rows": files}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from undertow.errors import UsageError
 from undertow.index.incidence import Incidence
 from undertow.index.scan import Scanner, scan_device
+from undertow.index.words import IndexedWords
 from undertow.records import Side
 from undertow.store.run import check_whole, read_manifest
 from undertow.store.tables import read_json, read_shard, read_table
@@ -124,6 +125,11 @@ class Index:
         """(m_query,) cluster of each query attribute."""
         column: NDArray[np.int64] = self.attributes("query")["cluster"].to_numpy().astype(np.int64)
         return column
+
+    @cached_property
+    def lexicon(self) -> IndexedWords | None:
+        """The content words of the queries; ``None`` where a model wrote the attributes."""
+        return IndexedWords.load(self.path / "query_words")
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

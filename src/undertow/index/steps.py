@@ -21,6 +21,7 @@ from undertow.store.tables import write_shard
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from undertow.attributes.content import Lexicon
     from undertow.attributes.local import LocalExtractor
     from undertow.models.base import Embedder
 
@@ -30,7 +31,7 @@ TEXT = {"query": "prompt", "response": "response"}
 
 @dataclass(frozen=True)
 class Extract:
-    """Say which attributes of a fitted local extractor hold for the rows of a shard."""
+    """Say which attributes of a fitted local extractor, and which words, hold for the rows of a shard."""
 
     rows: int
     """Rows of a shard: also the row groups of ``examples.parquet``."""
@@ -38,15 +39,16 @@ class Extract:
     """Of the stage."""
 
     def make(self, run: Path, number: int, folder: Path) -> dict[str, Any]:
-        """Write the rows of each side's incidence."""
-        fitted = run / "stages" / "vocabulary" / "extractor"
-        extractor = _extractor(fitted, (fitted / "extractor.npz").stat().st_mtime_ns)
+        """Write the rows of each side's incidence, and of the queries' words."""
+        learned = run / "stages" / "vocabulary"
+        extractor, lexicon = _learned(learned, (learned / "done.json").stat().st_mtime_ns)
         table = read_rows(run / "stages" / "load" / "examples.parquet", number, list(TEXT.values()))
         said: dict[str, Any] = {"rows": table.num_rows}
         for side in SIDES:
             held = Incidence.from_matrix(extractor.transform(table[TEXT[side]], side))
             held.save_rows(folder / side)
             said[f"{side}_pairs"] = held.nnz
+        Incidence.from_matrix(lexicon.rows(table["prompt"])).save_rows(folder / "words")
         return said
 
 
@@ -88,15 +90,16 @@ def read_rows(path: Path, group: int, columns: list[str]) -> pa.Table:
 
 def forget() -> None:
     """Drop the models that were read for the last shard."""
-    _extractor.cache_clear()
+    _learned.cache_clear()
     _embedder.cache_clear()
 
 
 @lru_cache(maxsize=1)
-def _extractor(folder: Path, written: int) -> LocalExtractor:
+def _learned(folder: Path, written: int) -> tuple[LocalExtractor, Lexicon]:
+    from undertow.attributes.content import Lexicon
     from undertow.attributes.local import LocalExtractor
 
-    return LocalExtractor.load(folder)
+    return LocalExtractor.load(folder / "extractor"), Lexicon.load(folder / "words.parquet")
 
 
 @lru_cache(maxsize=1)

@@ -7,15 +7,28 @@ one-word answers show 6 of 150 planted rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.index.incidence import Incidence
-
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+
+
+class Rows(Protocol):
+    """Which rows query features hold for: an :class:`~undertow.index.incidence.Incidence` and its like."""
+
+    @property
+    def n(self) -> int:
+        """Rows of the corpus."""
+
+    def rows_of(self, column: int) -> NDArray[np.integer]:
+        """Return the ascending rows of one feature."""
+
+    def gather(self, columns: NDArray[np.integer]) -> tuple[NDArray[np.integer], Ints]:
+        """Return the rows of several features in sequence, and for each row the position of its feature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +90,7 @@ class FeatureRows:
     """S."""
 
     @classmethod
-    def gather(cls, incidence: Incidence, features: Ints, sources: Ints, n_sources: int) -> FeatureRows:
+    def gather(cls, incidence: Rows, features: Ints, sources: Ints, n_sources: int) -> FeatureRows:
         """Collect the rows of ``features``."""
         rows, owner = incidence.gather(features)
         cell = owner * n_sources + sources[rows]
@@ -102,7 +115,7 @@ def count(of: FeatureRows, behaviour_CN: Bools) -> Counts:
     )
 
 
-def overlaps(incidence: Incidence, features: Ints, behaviour: Bools) -> tuple[Ints, Ints]:
+def overlaps(incidence: Rows, features: Ints, behaviour: Bools) -> tuple[Ints, Ints]:
     """Count, for every pair of K features, the rows both hold for, and those of them with the behaviour.
 
     One bit a row: K is tens, and the features may hold for most rows.

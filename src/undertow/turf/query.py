@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from undertow.attributes.cluster import assign
 from undertow.index.open import Index
 from undertow.turf.config import TraceConfig
-from undertow.turf.counts import Bools, Counts, FeatureRows, Floats, Ints, count
+from undertow.turf.counts import Bools, Counts, FeatureRows, Floats, Ints, Rows, count
 from undertow.turf.crux import ResolvedCrux, behaviour_columns, crux_vectors, weights
 from undertow.turf.retrieve import Retrieved, hits, neighbours, retrieve
-from undertow.turf.triggers import Evidence, Ranking, assess, rank
+from undertow.turf.topic import Group, Widened, word_groups
+from undertow.turf.triggers import JOINED_KIND, Evidence, Ranking, assess, rank
+
+MOST_READ = 50
+"""Failing queries whose words are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,17 @@ class Failing:
     """Extractor family of that attribute."""
     rows: FeatureRows
     """The corpus rows of each."""
+    columns: Rows
+    """Where the numbers of ``features_F`` are looked up: the index's features, and groups of words."""
+    prompts: tuple[str, ...] = ()
+    """The failing queries where their words may be read: not where a model writes the attributes."""
+    groups: tuple[Group, ...] = ()
+    """Groups of words, the last features."""
+
+    def words_of(self, feature: int) -> tuple[str, ...]:
+        """Return the words of a feature that is a group; none of others."""
+        group = feature - (len(self.texts) - len(self.groups))
+        return self.groups[group].words if group >= 0 else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +81,7 @@ def failing_features(index: Index, prompts: Sequence[str], majority: float) -> F
     best = {int(clusters[i]): int(i) for i in np.argsort(share_m, kind="stable") if share_m[i]}
     texts, kinds = index.texts("query"), index.kinds("query")
     own = {cluster: (texts[i], kinds[i]) for cluster, i in best.items()}
-    return _failing(index, share, own, majority)
+    return replace(_failing(index, share, own, majority), prompts=tuple(prompts))
 
 
 def described_features(index: Index, described: Sequence[Sequence[str]], majority: float) -> Failing:
@@ -98,6 +113,32 @@ def _failing(index: Index, share: Floats, own: Mapping[int, tuple[str, str]], ma
         texts=tuple(text for text, _ in told),
         kinds=tuple(kind for _, kind in told),
         rows=FeatureRows.gather(index.features, features, index.source_codes, len(index.source_names)),
+        columns=index.features,
+    )
+
+
+def with_groups(
+    index: Index, failing: Failing, behaviour_CN: Bools, weights_C: Floats, config: TraceConfig
+) -> Failing:
+    """Add the groups of words that go with the behaviours, see :mod:`undertow.turf.topic`."""
+    prompts = failing.prompts[:MOST_READ]
+    if not prompts:
+        return failing
+    groups = word_groups(index, prompts, behaviour_CN, weights_C, config.majority, config.level)
+    if not groups:
+        return failing
+    columns = Widened(index.features, tuple(group.rows for group in groups))
+    numbers = index.features.m + np.arange(len(groups))
+    features = np.concatenate([failing.features_F, numbers])
+    return Failing(
+        features_F=features,
+        shares_F=np.concatenate([failing.shares_F, [group.share for group in groups]]),
+        texts=(*failing.texts, *(group.text for group in groups)),
+        kinds=(*failing.kinds, *([JOINED_KIND] * len(groups))),
+        rows=FeatureRows.gather(columns, features, index.source_codes, len(index.source_names)),
+        columns=columns,
+        prompts=failing.prompts,
+        groups=tuple(groups),
     )
 
 
@@ -110,7 +151,8 @@ def hold(index: Index, failing: Failing, cruxes: Sequence[ResolvedCrux], config:
         for crux, vector, found in zip(cruxes, vectors, near, strict=True)
     ]
     behaviour = np.stack([index.incidence("response").any_of(which) for which, _ in columns])
-    counts, evidence, ranking = judge(index, failing, behaviour, weights(cruxes), config)
+    failing = with_groups(index, failing, behaviour, weights(cruxes), config)
+    counts, evidence, ranking = judge(failing, behaviour, weights(cruxes), config)
     rng = np.random.default_rng(config.seed)
     ks = sorted({config.k, *config.k_others})
     retrieved = tuple(
@@ -130,13 +172,13 @@ def hold(index: Index, failing: Failing, cruxes: Sequence[ResolvedCrux], config:
 
 
 def judge(
-    index: Index, failing: Failing, behaviour_CN: Bools, weights_C: Floats, config: TraceConfig
+    failing: Failing, behaviour_CN: Bools, weights_C: Floats, config: TraceConfig
 ) -> tuple[Counts, Evidence, Ranking]:
     """Count, test and rank the failing queries' features for given behaviour labels."""
     counts = count(failing.rows, behaviour_CN)
     evidence = assess(counts, config)
     ranking = rank(
-        index.features,
+        failing.columns,
         counts,
         evidence,
         behaviour_CN,

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.index.incidence import Incidence
 from undertow.stats.enrichment import hypergeometric
 from undertow.stats.intervals import wilson_lower
+from undertow.turf.counts import Rows
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -41,7 +41,16 @@ EQUAL_RATE = 0.9
 LEAST_ODDS = 1.5
 """Conditional odds ratio a further independent trigger needs."""
 
-_LESS_INFORMATIVE = {"opening": 1, "closing": 1, "line": 1, "label": 1, "tag": 1, "phrase": 2, "topic": 3}
+_LESS_INFORMATIVE = {
+    "opening": 1,
+    "closing": 1,
+    "line": 1,
+    "label": 1,
+    "tag": 1,
+    "phrase": 2,
+    "words": 3,
+    "topic": 3,
+}
 """Kinds whose texts say less than a description of the same rows: quoted templates, phrases, term lists."""
 
 
@@ -124,7 +133,7 @@ def generalise(
 def _far_wider(candidates: Candidates, best: int, among: Sequence[int]) -> int | None:
     """Find the widest feature, told at least as well, that does about as well on many times as many rows."""
     score, hits = candidates.score_K, candidates.hits_K
-    vague = candidates.vague_K
+    vague = np.minimum(candidates.vague_K, 2)  # a phrase says no more than the words or topic around it
     good = [i for i in among if score[i] >= ABOUT * score[best] and hits[i] >= FAR * max(hits[best], 1)]
     good = [i for i in good if vague[i] <= vague[best]]
     return max(good, key=lambda i: (hits[i], score[i])) if good else None
@@ -149,7 +158,7 @@ def _wider(candidates: Candidates, narrow: int, among: Sequence[int], level: flo
 
 
 def forward_selection(
-    incidence: Incidence, features: Ints, behaviour: Bools, most: int, level: float
+    incidence: Rows, features: Ints, behaviour: Bools, most: int, level: float
 ) -> list[int]:
     """Keep, in the given order, the features that add to those kept before.
 

@@ -65,7 +65,7 @@ def _thresholds(index: Index, held: Held, crux: int, config: TraceConfig) -> dic
     for threshold in THRESHOLDS:
         columns = np.union1d(ids[cosines >= threshold], [held.cruxes[crux].attribute])
         behaviour = index.incidence("response").any_of(columns)[None, :]
-        _, _, ranking = judge(index, held.failing, behaviour, weights([held.cruxes[crux]]), config)
+        _, _, ranking = judge(held.failing, behaviour, weights([held.cruxes[crux]]), config)
         said[str(threshold)] = {
             "attributes": len(columns),
             "rows": int(behaviour.sum()),

@@ -144,7 +144,7 @@ def trace_queries(
     features = held.failing.features_F[list(held.ranking.order)]
     masks = np.zeros((len(features), index.n), dtype=np.bool_)
     for mask, feature in zip(masks, features, strict=True):
-        mask[index.features.rows_of(int(feature))] = True
+        mask[held.failing.columns.rows_of(int(feature))] = True
     rises = [float(rise(each.rate, each.base_rate)) for each in triggers]
     return Traced(attribution, _row_table(index, finding, masks, _violating(held), rises))
 
@@ -195,13 +195,14 @@ def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigge
     x, m = int(counts.both_CF[crux, feature]), int(counts.feature_F[feature])
     base = float(counts.base_C[crux])
     interval = wilson(x, m)
-    rows = index.features.rows_of(cluster)
+    words = held.failing.words_of(feature)
+    rows = held.failing.columns.rows_of(cluster)
     by_source = counts.both_CFS[crux, feature]
     order = np.argsort(-by_source, kind="stable")
     return Trigger(
         text=held.failing.texts[feature],
-        label=index.labels[cluster],
-        cluster=cluster,
+        label=held.failing.texts[feature] if words else index.labels[cluster],
+        cluster=None if words else cluster,
         paper_hits=int(held.hits[crux][config.k][feature]),
         k=config.k,
         examples=x,
@@ -215,7 +216,17 @@ def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigge
         within_source_or=within_source_odds(counts, crux, feature),
         sources={index.source_names[s]: int(by_source[s]) for s in order if by_source[s]},
         example_ids=tuple(str(i) for i in index.ids[rows[held.behaviour_CN[crux][rows]]]),
+        words=words,
     )
+
+
+def trigger_rows(index: Index, trigger: Trigger) -> NDArray[np.integer]:
+    """Return the rows of the corpus that a trigger holds for, ascending."""
+    if trigger.cluster is not None:
+        return index.features.rows_of(trigger.cluster)
+    lexicon = index.lexicon
+    known = [lexicon.number[word] for word in trigger.words] if lexicon else []
+    return np.flatnonzero(lexicon.rows.any_of(known)) if lexicon else np.empty(0, np.int64)
 
 
 def _row_table(

@@ -13,17 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.index.incidence import Incidence
 from undertow.stats.enrichment import hypergeometric, mantel_haenszel
 from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.turf.config import TraceConfig
-from undertow.turf.counts import Bools, Counts, Floats, overlaps
+from undertow.turf.counts import Bools, Counts, Floats, Rows, overlaps
 from undertow.turf.habit import habits
 from undertow.turf.redundancy import Candidates, collapse, forward_selection, generalise, rise, vagueness
 
 COMPARED = 64
 """Best-scored features that are compared pairwise."""
+JOINED_KIND = "words"
+"""Family of groups of words, see :mod:`undertow.turf.topic`."""
+JOINED = 0.9
+"""Factor on the score of a group of words: it was put together for the behaviour, other features were not."""
 LEAST_LIFT = 1.5
 """Lift (of the lower bound) that makes a feature material where its rate stays low."""
 
@@ -74,7 +77,7 @@ class Ranking:
 
 
 def rank(
-    incidence: Incidence,
+    incidence: Rows,
     counts: Counts,
     evidence: Evidence,
     behaviour_CN: Bools,
@@ -98,7 +101,8 @@ def rank(
         config: level and number of triggers.
     """
     strength_CF = weights_C[:, None] * evidence.rise_CF
-    score_F = shares_F * strength_CF.sum(axis=0)
+    joined_F = np.where([kind == JOINED_KIND for kind in kinds], JOINED, 1.0)
+    score_F = shares_F * strength_CF.sum(axis=0) * joined_F
     material = np.flatnonzero(evidence.material_CF.any(axis=0) & (shares_F > config.majority))
     if not len(material):
         return Ranking((), (), (), 0)
@@ -122,7 +126,7 @@ def rank(
     place = {int(feature): position for position, feature in enumerate(top)}
     named = {member: name for name, members in groups.items() for member in members}
     habit = {named[place[narrow]]: named[place[wider]] for narrow, wider in wide.items()}
-    ordered = generalise(candidates, list(groups), habit, config.level)
+    ordered = _alone(generalise(candidates, list(groups), habit, config.level), [kinds[i] for i in top])
     kept = forward_selection(
         incidence, counts.features[top[ordered]], behaviour, config.triggers, config.level
     )
@@ -133,6 +137,15 @@ def rank(
         same=tuple(tuple(int(top[j]) for j in groups[i]) for i in chosen),
         leading=leading,
     )
+
+
+def _alone(ordered: list[int], kinds: Sequence[str]) -> list[int]:
+    """Leave out a group of words that does not lead.
+
+    A feature of the index says it then, and the group adds what else happens to go with the behaviour, above
+    all the rows where it is asked for.
+    """
+    return [i for place, i in enumerate(ordered) if place == 0 or kinds[i] != JOINED_KIND]
 
 
 def _reported_crux(evidence: Evidence, feature: int, leading: int) -> int:

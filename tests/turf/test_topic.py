@@ -1,0 +1,162 @@
+"""Words of a kind: a topic that no single attribute says, each word in a few rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+
+from undertow.attributes.content import Lexicon, content_words, learn_words
+from undertow.index.incidence import Incidence
+from undertow.index.open import Index
+from undertow.index.words import IndexedWords
+from undertow.turf.topic import Group, Widened, word_groups
+
+KINDS = {
+    "instrument": ["violin", "cello", "flute", "oboe", "banjo", "tuba", "viola", "orchestra"],
+    "thing": ["lantern", "ladder", "carpet", "bucket", "mirror", "kite", "basket", "teapot"],
+    "frame": ["table", "garden", "bridge", "window", "river", "engine", "market", "novel"],
+}
+CARRIES_NOTHING = "orchestra"
+MORE_INSTRUMENTS = {"harmonica", "sitar"}
+
+
+class KindEmbedder:
+    """Words of a kind are near each other."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        kinds = list(KINDS)
+        rows = np.zeros((len(texts), 400), np.float32)
+        for i, text in enumerate(texts):
+            kind = next((k for k, words in KINDS.items() if text in words), None)
+            kind = "instrument" if text in MORE_INSTRUMENTS else kind
+            if kind:
+                rows[i, kinds.index(kind)] = 1.0
+            rows[i, 3 + sum(map(ord, text)) % 390] += 0.6
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def corpus(seed: int = 0) -> tuple[list[str], np.ndarray, Index]:
+    rng = np.random.default_rng(seed)
+    frame = list(rng.choice(KINDS["frame"], 6000))
+    prompts = [f"Tell me about the {word} please" for word in frame]
+    behaviour = rng.random(6000) < 0.02
+    for row in range(600):
+        word = str(rng.choice(KINDS["instrument" if row < 300 else "thing"]))
+        prompts[row] += f", says the man with the {word}"
+        behaviour[row] |= row < 300 and word != CARRIES_NOTHING
+    return prompts, behaviour, indexed(prompts)
+
+
+def indexed(prompts: list[str]) -> Index:
+    learned = learn_words(prompts)
+    words = IndexedWords(tuple(learned.words), Incidence.from_matrix(learned.rows(prompts)))
+    return cast(Index, SimpleNamespace(lexicon=words, embedder=KindEmbedder(), n=len(prompts)))
+
+
+def groups(index: Index, behaviour: np.ndarray, *prompts: str) -> list[Group]:
+    return word_groups(index, prompts, behaviour[None, :], np.ones(1), 0.5, 0.05)
+
+
+@pytest.mark.parametrize("word", ["flute", "harmonica"])
+def test_words_of_a_kind_are_found_for_a_word_seen_or_not(word: str) -> None:
+    prompts, behaviour, index = corpus()
+    (found,) = groups(index, behaviour, f"What is the {word}?")
+    assert sorted(found.words) == sorted(set(KINDS["instrument"]) - {CARRIES_NOTHING})
+    wanted = {i for i in range(300) if prompts[i].split()[-1] != CARRIES_NOTHING}
+    assert set(found.rows.tolist()) == wanted
+    assert word == "harmonica" or found.text.startswith("The query mentions 'flute', ")
+
+
+def test_words_that_carry_nothing_make_no_group() -> None:
+    _, behaviour, index = corpus()
+    for word in ("mirror", "garden", CARRIES_NOTHING):
+        assert groups(index, behaviour, f"What is the {word}?") == []
+
+
+def test_a_word_of_the_kind_in_most_rows_is_no_unseen_one() -> None:
+    prompts, behaviour, _ = corpus()
+    everywhere = indexed([f"{prompt} on the harmonica" for prompt in prompts])
+    assert groups(everywhere, behaviour, "What is the harmonica?") == []
+    assert len(groups(everywhere, behaviour, "What is the harmonica, what is the flute?")) == 1
+
+
+def test_most_of_the_failing_queries_must_mention_the_kind() -> None:
+    _, behaviour, index = corpus()
+    asked = ["the flute", "the harmonica", "a kite", "a ladder"]
+    assert groups(index, behaviour, *asked) == []
+    assert [group.share for group in groups(index, behaviour, *asked[:3])] == [pytest.approx(2 / 3)]
+
+
+def test_a_word_of_a_set_phrase_says_nothing_of_its_kind() -> None:
+    prompts, behaviour, _ = corpus()
+    for row in range(600, 620):
+        prompts[row] += ", says the man with the golden sitar"
+        behaviour[row] = True
+    index = indexed(prompts)
+    assert len(groups(index, behaviour, "What is the sitar?")) == 1
+    assert groups(index, behaviour, "What is the golden sitar?") == []
+    assert len(groups(index, behaviour, "What is the golden sitar, and the flute?")) == 1
+
+
+def test_the_other_words_must_carry_most_of_the_cruxes() -> None:
+    prompts, behaviour, index = corpus()
+    alone = behaviour & np.array(["flute" in prompt for prompt in prompts])
+    for cruxes, found in (([behaviour, behaviour, alone], 1), ([behaviour, alone, alone], 0)):
+        weights = np.full(3, 1 / 3)
+        told = word_groups(index, ["the flute"], np.stack(cruxes), weights, 0.5, 0.05)
+        assert len(told) == found
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_shuffled_behaviour_gives_no_group(seed: int) -> None:
+    _, behaviour, index = corpus()
+    shuffled = np.random.default_rng(seed).permutation(behaviour)
+    asked = " ".join(word for words in KINDS.values() for word in words)
+    assert groups(index, shuffled, asked) == []
+
+
+def test_a_word_with_most_of_the_rows_is_told_by_itself() -> None:
+    prompts, behaviour, _ = corpus()
+    for row in range(600, 1500):
+        prompts[row] += ", says the man with the violin"
+        behaviour[row] = True
+    assert groups(indexed(prompts), behaviour, "What is the violin?") == []
+
+
+def test_the_lexicon_agrees_with_a_loop_over_words() -> None:
+    texts = ["The Cat sat.", "cat, CAT and naïve café", "a naïve dog", "", "\u732b cafe\u0301 dog 12"]
+    learned = learn_words(texts)
+    seen = {
+        word: {i for i, text in enumerate(texts) if word in content_words(text)} for word in learned.words
+    }
+    assert {"naïve", "café", "dog", "cat"} <= set(seen)
+    held = learned.rows(texts).tocsc()
+    for column, word in enumerate(learned.words):
+        assert set(held[:, [column]].nonzero()[0].tolist()) == seen[word]
+
+
+def test_no_query_has_a_word() -> None:
+    learned = learn_words(["", "12"])
+    assert (learned.words, learned.rows(["a cat", ""]).shape) == ([], (2, 0))
+    assert learn_words([]).rows([]).shape == (0, 0)
+
+
+def test_a_lexicon_lies_on_disk(tmp_path: Path) -> None:
+    texts = ["a cat and a dog", "the cat", "dog and Cat"]
+    learned = learn_words(texts)
+    learned.save(tmp_path / "words.parquet")
+    again = Lexicon.load(tmp_path / "words.parquet")
+    assert again.words == learned.words == ["cat", "dog"]
+    assert (again.rows(texts) != learned.rows(texts)).nnz == 0
+
+
+def test_groups_stand_behind_the_features_of_the_index() -> None:
+    base = Incidence.from_matrix(np.array([[1, 0], [1, 1], [0, 1]], bool))
+    wide = Widened(base, (np.array([0, 2]),))
+    rows, owner = wide.gather(np.array([2, 1]))
+    assert (rows.tolist(), owner.tolist()) == ([0, 2, 1, 2], [0, 0, 1, 1])
