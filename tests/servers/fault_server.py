@@ -53,6 +53,7 @@ class FaultServer:
     under_way: int = 0
     most: int = 0
     retry_after: str = "0"
+    open: Counter[str] = field(default_factory=Counter)
     busy: Counter[str] = field(default_factory=Counter)
     """Seconds spent on a model's calls, and on stalled ones of them as ``MODEL stalled``."""
 
@@ -61,12 +62,14 @@ class FaultServer:
         self.counts["calls"] += 1
         self.counts[body["model"]] += 1
         self.under_way += 1
+        self.open[body["model"]] += 1
         self.most = max(self.most, self.under_way)
         began = time.monotonic()
         try:
             return await self._answer(request, body)
         finally:
             self.under_way -= 1
+            self.open[body["model"]] -= 1
             self.busy[body["model"]] += time.monotonic() - began
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -134,6 +137,7 @@ class FaultServer:
                 "distinct": len(self.answered),
                 "twice": twice,
                 "most": self.most,
+                "open": dict(self.open),
                 "busy": dict(self.busy),
             }
         )

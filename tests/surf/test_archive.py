@@ -131,6 +131,22 @@ def test_a_trigger_that_acts_on_half_its_prompts_is_named():
     assert named(found) == {frozenset([7])}
 
 
+class Beside(Marks):
+    """Mark 3 stands in a fifth of all prompts, and in nine of ten that carry mark 50."""
+
+    async def generate(self, wanted: Sequence[str], rng: np.random.Generator, avoid: object) -> Draft:
+        draft = await super().generate(wanted, rng, avoid)
+        there = rng.random() < (0.9 if "mark 50" in draft.realised else 0.2)
+        if not there or "mark 3" in draft.realised:
+            return draft
+        return Draft((Message("user", f"{draft.prompt} 3"),), (*draft.realised, "mark 3"))
+
+
+def test_a_wide_trigger_does_not_hide_a_narrow_one_that_mostly_comes_with_it():
+    found = go(Beside(200, lambda held, luck: 90.0 if held & {3, 50} and luck < 0.9 else 10.0), 2_000)
+    assert {frozenset([3]), frozenset([50])} <= named(found)
+
+
 @pytest.mark.parametrize("m", [1, 2, 40])
 def test_where_everything_violates_the_whole_budget_is_spent_and_little_is_named(m: int):
     found = go(Marks(m, lambda held, luck: 90.0), 500)
