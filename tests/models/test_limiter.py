@@ -103,7 +103,7 @@ async def test_a_caller_that_gives_up_leaves_no_place_taken() -> None:
     await asyncio.wait_for(Provider(9).call(window), 1)
 
 
-def test_a_stalled_try_is_cut_at_five_slow_answers_and_the_last_try_is_given_longer() -> None:
+def test_a_stalled_try_is_cut_at_four_slow_answers_and_the_last_try_is_given_longer() -> None:
     health = Health("m")
     assert (health.timeout(), health.timeout(120)) == (20, 120)
     health.answered(0.5)  # a preflight's few words
@@ -113,12 +113,12 @@ def test_a_stalled_try_is_cut_at_five_slow_answers_and_the_last_try_is_given_lon
     assert (health.timeout(), health.timeout(120), health.timeout(30)) == (60, 60, 30)
     for seconds in (3.0, 4.0) * 10:
         health.answered(seconds)
-    assert health.timeout(120) == 20
-    assert [health.timeout(120, stalled) for stalled in (1, 2)] == [20, 80]
+    assert health.timeout(120) == 16
+    assert [health.timeout(120, stalled) for stalled in (1, 2)] == [16, 64]
     quick = Health("m")
     for seconds in (0.01,) * 30:
         quick.answered(seconds)
-    assert quick.timeout(120) == 6
+    assert quick.timeout(120) == 3
 
 
 async def test_a_model_is_given_up_only_when_nothing_but_failures_came_for_long(

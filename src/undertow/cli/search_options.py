@@ -65,7 +65,7 @@ class SearchOptions:
     timeout: Annotated[
         float | None,
         typer.Option(
-            help="Longest wait for one answer, seconds. Default: five slow answers, at first 20 s.",
+            help="Longest wait for one answer, seconds. Default: four slow answers, at first 20 s.",
         ),
     ] = None
     max_calls: MaxCalls = None

@@ -24,14 +24,14 @@ SECONDS_NEVER = 15.0
 """One that hardly ever answered and names no wait is given less."""
 LONGEST_ASKED = 60.0
 """Who asks to be left alone for longer, and answers nobody, is given up."""
-SHORTEST_TIMEOUT, TIMES_SLOW, LAST_TIMES = 6.0, 5.0, 4.0
+SHORTEST_TIMEOUT, TIMES_SLOW, LAST_TIMES = 3.0, 4.0, 4.0
 """A try that takes so many seconds, and so many times what nine in ten answers take, is taken for stalled."""
 UNSURE_TIMEOUT, TIMES_UNSURE = 20.0, 20.0
 """The same while fewer than ten answers are known, by the slowest of them: the preflight's few words at
 first, which take a small part of what a whole answer takes."""
 LONGEST_TIMEOUT = 120.0
 """No try is given longer where the user names no time."""
-SOON, ANSWERS_OTHERS = 4.0, 0.25
+SOON, ANSWERS_OTHERS = 2.0, 0.25
 """Longest wait before the next try while so large a share of the last tries was answered."""
 SECONDS_SILENT = 5.0
 """Who has only failed for so long is told of."""
@@ -160,7 +160,7 @@ class Health:
     def timeout(self, longest: float | None = None, stalled: int = 0) -> float:
         """Return the seconds a try is given, at most ``longest``, or as long as usual.
 
-        That is five times what nine in ten answers take. Before three answers ``longest`` rules if it is
+        That is four times what nine in ten answers take. Before three answers ``longest`` rules if it is
         given. A call whose first two tries stalled is given four times as long, so that an answer which
         really is so slow arrives.
         """

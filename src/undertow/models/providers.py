@@ -34,7 +34,7 @@ class Limits:
     and twenty seconds as long as hardly any answer is known."""
     attempts: int = 12
     """Tries of one call. At 60 % faults twelve leave 2 calls in 1,000 unanswered."""
-    timeouts: int = 3
+    timeouts: int = 4
     """Tries of one call that may end in a timeout."""
     backoff: float = 0.5
     """Seconds before the second try, doubled each time, with jitter; no more than a few while other calls
