@@ -106,9 +106,10 @@ def lloyd(
 ) -> NDArray[np.float32]:
     """Move unit centroids to the weighted means of their points, ``iterations`` times.
 
-    Assignments after the first skip a centroid when a part of the dimensions of a randomly
-    turned space shows that it is farther than the present one (wrong with a chance of about 1 in 1,000 a
-    pair at faiss's setting). A centroid without points takes the point that fits its own worst.
+    Assignments after the first skip a centroid when a part of the dimensions of a randomly turned space shows
+    that it is farther than the present one. That is a matter of chance, so a few may be wrong; the last
+    assignment of :func:`spherical_kmeans` is exact. A centroid without points takes the point that fits its
+    own worst.
 
     Args:
         points: (n, d) unit rows.
