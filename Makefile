@@ -39,5 +39,5 @@ $(BIN)/pip:
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing into $(VENV): about 3 GB, a few minutes the first time"
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch==2.13.0
-	$(PIP) -e '.[local,dev]'
+	$(PIP) -e '.[local,inspect,dev]'
 	@touch $@

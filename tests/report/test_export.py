@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,23 @@ def test_a_template_in_a_prompt_is_shown_and_not_run():
     jinja2 = pytest.importorskip("jinja2")  # nunjucks' syntax
     for text in (HOSTILE, "{{ 7 * 7 }}", "{% raw %}", "plain {text}"):
         assert jinja2.Environment().from_string(plain(text)).render() == text
+
+
+@pytest.mark.skipif(shutil.which("promptfoo") is None, reason="needs npm's promptfoo on the path")
+@pytest.mark.parametrize("prompt", ["A formal letter?", HOSTILE])
+def test_promptfoo_takes_the_file_and_runs_it(tmp_path: Path, prompt: str):
+    export(searched(tmp_path / "run", prompt), "promptfoo", tmp_path / "promptfooconfig.yaml")
+    quiet = {f"PROMPTFOO_DISABLE_{what}": "1" for what in ("TELEMETRY", "UPDATE")}
+    quiet |= {"PROMPTFOO_PYTHON": sys.executable, "PROMPTFOO_CONFIG_DIR": str(tmp_path / "config")}
+    for verb in (["validate"], ["eval", "--no-cache", "-o", "out.json"]):
+        command = ["promptfoo", *verb, "-c", "promptfooconfig.yaml"]
+        ran = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **quiet}, capture_output=True, timeout=120
+        )
+        assert ran.returncode == 0, ran.stdout.decode()
+    [result] = json.loads((tmp_path / "out.json").read_text())["results"]["results"]
+    assert result["success"]
+    assert result["response"]["output"] == prompt  # of the provider that echoes
 
 
 def test_datasets_loads_the_folder(tmp_path: Path):

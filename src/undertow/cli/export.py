@@ -14,10 +14,13 @@ from undertow.cli.output import emit
 def command(
     run: Annotated[Path, typer.Argument(help="Finished search or trace.")],
     to: Annotated[
-        Literal["promptfoo", "hf", "jsonl"],
-        typer.Option(help="promptfoo: regression tests; hf: a datasets folder; jsonl: findings or rows."),
+        Literal["promptfoo", "inspect", "hf", "jsonl"],
+        typer.Option(
+            help="promptfoo: regression tests; inspect: a log and a task; hf: a datasets folder; "
+            "jsonl: findings or rows."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="File, or folder for hf.")],
+    out: Annotated[Path, typer.Option(help="File, or folder for hf and inspect.")],
     as_json: AsJson = False,
 ) -> None:
     """Write confirmed findings as regression tests, or findings and traced rows as data."""

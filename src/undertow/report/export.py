@@ -1,4 +1,4 @@
-"""Findings and traced rows in the forms of other tools: promptfoo, Hugging Face datasets, JSON lines."""
+"""Findings and traced rows for other tools: promptfoo, Inspect, Hugging Face datasets, JSON lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from undertow.store.tables import atomic_write_bytes, read_json, read_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Form = Literal["promptfoo", "hf", "jsonl"]
+Form = Literal["promptfoo", "inspect", "hf", "jsonl"]
 ASSERTION = '''"""Decides a reply by the rubric's checks: pip install undertow."""
 
 from undertow.judging.rubric import Rubric
@@ -39,15 +39,18 @@ def export(run: Path, form: Form, out: Path) -> dict[str, Any]:
     Args:
         run: Finished search or trace.
         form: ``promptfoo``: a test of each exemplar of each confirmed finding, with the rubric's checks, or
-            its text for a judge (searches only). ``hf``: a folder that ``datasets.load_from_disk`` reads:
-            findings and samples, or rows. ``jsonl``: findings, or rows, one a line.
-        out: File, or folder for ``hf``.
+            its text for a judge (searches only). ``inspect``: a folder with the log of the confirmation and a
+            task that asks its prompts of any model (searches only). ``hf``: a folder that
+            ``datasets.load_from_disk`` reads: findings and samples, or rows. ``jsonl``: findings, or rows,
+            one a line.
+        out: File, or folder for ``hf`` and ``inspect``.
 
     Returns:
         ``status, form, out`` and how much was written.
 
     Raises:
-        UsageError: not such a run, nothing to write, ``out`` exists and is something else, no ``datasets``.
+        UsageError: not such a run, nothing to write, ``out`` exists and is something else, no ``datasets`` or
+            ``inspect_ai``.
     """
     manifest = read_manifest(Path(run))
     if manifest["verb"] not in ("surf", "trace") or manifest["status"] == "running":
@@ -135,4 +138,10 @@ def _plain_table(table: pa.Table) -> Any:
     return InMemoryTable(table.combine_chunks())
 
 
-_WRITERS = {"promptfoo": _promptfoo, "jsonl": _jsonl, "hf": _hf}
+def _inspect(run: Path, manifest: dict[str, Any], out: Path) -> dict[str, Any]:
+    from undertow.report.inspect_export import write_inspect
+
+    return write_inspect(run, manifest, out)
+
+
+_WRITERS = {"promptfoo": _promptfoo, "inspect": _inspect, "jsonl": _jsonl, "hf": _hf}
