@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -35,6 +37,8 @@ RETRIES = 3
 TASKS_PER_WORKER = 4
 """Tasks that each worker gets on average: several shards a task, so that a model is loaded seldom."""
 _POLL_SECONDS = 0.2
+_ENVIRONMENT = {"env_command", "venv_path", "condaenv"}
+"""datatrove's options that say where a job finds Python; without one, beside the Python that submits."""
 
 
 class ExecutorConfig(BaseModel):
@@ -300,8 +304,12 @@ def _slurm(shards: Shards, config: ExecutorConfig, advance: Advance) -> None:
     def launch(todo: Shards, logs: Path) -> None:
         workers = config.workers or -1
         tasks = len(todo.numbers) if workers < 0 else min(len(todo.numbers), TASKS_PER_WORKER * workers)
-        settings = {"tasks": tasks, "workers": workers, "job_name": f"undertow-{todo.step.name}"}
+        name = f"undertow-{todo.step.name}"
+        settings: dict[str, Any] = {"tasks": tasks, "workers": workers, "job_name": name}
+        if not _ENVIRONMENT & config.options.keys():
+            settings["env_command"] = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
         job = executor([todo], logging_dir=str(logs), **{**settings, **config.options})
+        job.launch_merge_stats = lambda: None  # a job more, for statistics that nobody reads
         job.run()
         while todo.left() and _queued(str(job.job_id)):
             time.sleep(min(5.0, 25 * _POLL_SECONDS))
@@ -365,11 +373,13 @@ def _in_thread(work: Callable[[], None], todo: Shards, advance: Advance) -> None
 
 
 def _last_error(logs: Path) -> str:
-    """Return the last line of the last task that logged an error."""
-    for file in sorted(logs.glob("logs/*.log"), reverse=True):
-        text = file.read_text("utf-8", "replace")
-        if "ERROR" in text and text.strip():
-            return f"{text.strip().splitlines()[-1][:200]} (in {file})"
+    """Return the last line of the last task that logged an error, or of what a job printed."""
+    tasks = [f for f in sorted(logs.glob("logs/*.log")) if "ERROR" in f.read_text("utf-8", "replace")]
+    for file in reversed([*sorted(logs.glob("slurm_logs/*")), *tasks]):
+        lines = file.read_text("utf-8", "replace").splitlines()
+        said = [line for line in lines if re.sub(r"^\d+:", "", line).strip()]
+        if said:
+            return f"{said[-1][:200]} (in {file})"
     return f"see {logs}"
 
 
