@@ -23,6 +23,7 @@ from undertow.judging.rubric import load_rubric
 from undertow.models.base import Settings
 from undertow.records import Exemplar, Finding, Interval, Message, Rate, Reply
 from undertow.store.tables import atomic_write_json
+from undertow.surf.rows import messages_json
 from undertow.turf.judges import TwoJudges, agree, question, read_picks
 
 sys.path.append(str(Path(__file__).parents[1] / "servers"))
@@ -120,8 +121,9 @@ def search_run(folder: Path) -> Path:
     atomic_write_json(folder / "config.json", identity)
     atomic_write_json(folder / "findings.json", [finding])
     row = {"finding": "f1", "phase": "confirm", "response": FAILING[1], "violation": True}
-    rows = [{**row, "prompt": f"{FAILING[0]} {i}"} for i in range(6)]
-    table = pa.Table.from_pylist([*rows, {**row, "prompt": "POISON"}])
+    asked = [*(f"{FAILING[0]} {i}" for i in range(6)), "POISON"]
+    rows = [{**row, "messages": messages_json([Message("user", each)])} for each in asked]
+    table = pa.Table.from_pylist(rows)
     pq.write_table(table, folder / "confirm_samples.parquet")
     pq.write_table(table.slice(0, 0), folder / "samples.parquet")
     return folder

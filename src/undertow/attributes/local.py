@@ -64,7 +64,7 @@ class LocalExtractor:
     lexis: Lexis
     """Spelling and language of the corpus's words."""
     sides: dict[Side, SideModel]
-    """Vocabulary of each side."""
+    """Vocabulary of each side; of one alone where :func:`learn_side` made it."""
     seed: int
     """Seed it was fitted with."""
 
@@ -165,7 +165,11 @@ class LocalExtractor:
                 f"{folder}: extractor format {meta.get('format')} is not {FORMAT}; build the index again"
             )
         lexis = Lexis(HashTable.from_sets([arrays["lowercase"]]), HashTable.from_sets([arrays["english"]]))
-        return cls(lexis, {side: _load_side(side, meta[side], arrays) for side in SIDES}, meta["seed"])
+        return cls(
+            lexis,
+            {side: _load_side(side, meta[side], arrays) for side in SIDES if side in meta},
+            meta["seed"],
+        )
 
 
 def _learn(
@@ -211,6 +215,27 @@ def _learn(
             sides = dict(zip(SIDES, pool.map(build, SIDES), strict=True))
         task.advance(2, note="phrases")
     return LocalExtractor(lexis, sides, seed), readings if whole else {}
+
+
+def learn_side(texts: pa.Array, table: pa.Table, side: Side, seed: int) -> LocalExtractor:
+    """Learn the vocabulary of texts of one side alone.
+
+    Args:
+        texts: n texts.
+        table: response, and source where known, of the row that each text belongs to, (n,): a phrase is kept
+            for standing more often in one source, or before one kind of response.
+        side: as what the texts are described.
+        seed: fixes the topics.
+    """
+    least = least_rows(len(texts))
+    lexis = learn_lexis([texts.slice(0, LEXIS_ROWS)])
+    reading = read_column(texts, side, lexis, with_surface=False)
+    answers = read_column(as_strings(table["response"]), "response", lexis, with_surface=True)
+    types = response_types(answers, len(texts), mine_side(answers, "response", least), least)
+    mined, sources = mine_side(reading, side, least), _source_numbers(table)
+    entries = [Entry(text, kind) for kind, text in surface_names(side)]
+    model = build_side(side, texts, reading, mined, lexis, sources, types, entries, least, seed, None)
+    return LocalExtractor(lexis, {side: model}, seed)
 
 
 def _load_side(side: Side, meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SideModel:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from undertow.progress import Progress
     from undertow.turf.config import TraceConfig
     from undertow.turf.panel import Asking
+    from undertow.turf.query import Query
 
 Done = tuple[str, list[dict[str, Any]]]
 """Status and attributions."""
@@ -31,6 +32,10 @@ def command(
     out: Annotated[Path | None, typer.Option("--out", help="Run directory of the trace.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A single failing query …")] = None,
     response: Annotated[str | None, typer.Option(help="… and what the model answered.")] = None,
+    messages: Annotated[
+        str | None,
+        typer.Option(help="A failing conversation instead: a JSON list of role and content, or its file."),
+    ] = None,
     crux: Annotated[list[str] | None, typer.Option(help='"The response …"; may be given again.')] = None,
     rubric: Annotated[
         str | None, typer.Option(help="Whose checks say what is wrong with the response.")
@@ -57,11 +62,13 @@ def command(
     with terminal_progress() as progress:
         if run is not None:
             status, attributions = _trace_run(index, run, out, config, fresh, asking, progress)
-        elif prompt is not None:
-            pair = _Pair(prompt, response, crux, rubric)
+        elif prompt is not None or messages is not None:
+            pair = _pair(prompt, response, messages, crux, rubric)
             status, attributions = _trace_pair(index, pair, out, config, fresh, asking)
         else:
-            raise UsageError("nothing to trace: give a search run, or --prompt with --crux or --rubric")
+            raise UsageError(
+                "nothing to trace: give a search run, or --prompt (or --messages) with --crux or --rubric"
+            )
     emit_json(attributions) if as_json else show(_render(attributions))
     if EXIT_CODES.get(status):
         raise typer.Exit(EXIT_CODES[status])
@@ -83,10 +90,25 @@ def _trace_run(
 class _Pair(NamedTuple):
     """A failing pair and what is wrong with it."""
 
-    prompt: str
+    prompt: Query
     response: str | None
     crux: list[str] | None
     rubric: str | None
+
+
+def _pair(
+    prompt: str | None, response: str | None, messages: str | None, crux: list[str] | None, rubric: str | None
+) -> _Pair:
+    from undertow.data.messages import read_failing
+
+    if messages is None:
+        return _Pair(prompt or "", response, crux, rubric)
+    if prompt is not None:
+        raise UsageError("--prompt and --messages: give one; the last user turn of --messages is the prompt")
+    turns, answer = read_failing(messages)
+    if answer is not None and response is not None:
+        raise UsageError("--response: --messages ends with the answer already; leave one out")
+    return _Pair(turns, response or answer, crux, rubric)
 
 
 def _trace_pair(

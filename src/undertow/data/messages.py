@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 
 from undertow.data.read import MESSAGES, conversation
 from undertow.errors import UsageError
+from undertow.records import Message, Role
+from undertow.text import one_line
+
+_WRITE = 'write [{"role": "user", "content": "…"}, …]'
 
 
 @dataclass(frozen=True)
@@ -83,3 +88,37 @@ def _history(lists: pa.ListArray, sizes: NDArray[np.int64]) -> pa.Array | None:
             ensure_ascii=False,
         )
     return pa.array(values, pa.string())
+
+
+def read_failing(value: str) -> tuple[tuple[Message, ...], str | None]:
+    """Read one failing conversation: a JSON list of role and content, or a file that holds it.
+
+    Args:
+        value: JSON (a list, or an object with ``messages``), or the path of a ``.json`` or one-line
+            ``.jsonl`` file.
+
+    Returns:
+        the turns up to the last of the user, and the answer to it where the conversation has one.
+
+    Raises:
+        UsageError: no such file, no JSON, no turns, or the last turns are not the user's and the assistant's.
+    """
+    inline = value.lstrip().startswith(("[", "{"))
+    where = "--messages" if inline else f"--messages {value}"
+    try:
+        read = json.loads(value if inline else Path(value).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{where}: not a readable text file ({type(error).__name__})") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not one JSON value ({one_line(str(error), 120)}); {_WRITE}") from None
+    turns = conversation(read.get("messages") if isinstance(read, dict) else read)
+    if not turns:
+        raise UsageError(f"{where}: holds no list of turns; {_WRITE}")
+    for number, turn in enumerate(turns, start=1):
+        if not turn["role"] or turn["content"] is None:
+            raise UsageError(f"{where}: turn {number} has no role or no content; {_WRITE}")
+    said = [Message(cast(Role, turn["role"]), str(turn["content"])) for turn in turns]
+    answer = said.pop().content if said[-1].role == "assistant" else None
+    if not said or said[-1].role != "user" or not said[-1].content.strip():
+        raise UsageError(f"{where}: must end with the user's turn that failed, or with the answer to it")
+    return tuple(said), answer

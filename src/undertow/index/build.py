@@ -26,6 +26,7 @@ from scipy import sparse
 from undertow.attributes.cluster import default_k
 from undertow.attributes.content import FORMAT as WORDS
 from undertow.attributes.embed import distinct
+from undertow.attributes.history import FORMAT as HISTORY
 from undertow.attributes.llm import PROMPT_HASH
 from undertow.errors import UsageError
 from undertow.index.attribute_table import alone, attribute_table
@@ -42,6 +43,8 @@ from undertow.index.describe import (
 )
 from undertow.index.estimate import NOTHING, estimate
 from undertow.index.executors import Step, per_second, run_step, shard_folder, timed
+from undertow.index.history import FOLDER
+from undertow.index.history_stages import HistoryStages, has_history
 from undertow.index.incidence import Incidence
 from undertow.index.kmeans import ShardedKmeans
 from undertow.index.open import SIDES
@@ -143,7 +146,7 @@ class _Build:
         self.config = config
         self.progress = progress
         parts = [run.identity["inputs"], run.identity["config"], EXAMPLE_ROWS, SHARD_ROWS]
-        self.key = config_hash([*parts, PROMPT_HASH if config.by_model else WORDS])
+        self.key = config_hash([*parts, PROMPT_HASH if config.by_model else WORDS, HISTORY])
 
     def make(self, data: Path) -> dict[str, Any]:
         """Run the stages."""
@@ -152,9 +155,10 @@ class _Build:
         if described and (described.stopped or described.share_failed() > self.config.failure_share):
             return self.unfinished(loaded, described)
         extracted = self.extract(loaded["rows"]) if described is None else self.joined(described)
+        told = self.histories(loaded["rows"])
         embedded = [self.embed(side, extracted[f"{side}_attributes"]) for side in SIDES]
         clustered = self.stage("cluster", "attributes", self.cluster)
-        written = self.stage("write", "files", lambda folder: self.write(embedded[0]))
+        written = self.stage("write", "files", lambda folder: self.write(told))
         stages = [loaded, extracted, _sum_stages("embed", embedded), clustered, written]
         info = {
             "key": self.key,
@@ -231,6 +235,13 @@ class _Build:
         parts = self.shards(Extract(EXAMPLE_ROWS), -(-rows // EXAMPLE_ROWS))
         merged = self.stage("extract", "examples", lambda folder: self.merge(folder, len(parts)))
         return _add_time(merged, [learned, *parts])
+
+    def histories(self, rows: int) -> Path | None:
+        """Describe what stands before the queries; ``None`` where nothing does."""
+        if not has_history(self.folder("load") / "examples.parquet"):
+            return None
+        stages = HistoryStages(self.run.path, self.stage, self.shards, self.config.seed, EXAMPLE_ROWS)
+        return stages.make(rows)
 
     def vocabulary(self, folder: Path) -> dict[str, Any]:
         """Mine the vocabulary of both sides, and the words of the queries."""
@@ -337,7 +348,7 @@ class _Build:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
         return cluster(vectors, weights, texts, k, self.config.seed)
 
-    def write(self, embedded: dict[str, Any]) -> dict[str, Any]:
+    def write(self, told: Path | None) -> dict[str, Any]:
         """Put the stages' files in their places; a hard link where the file system has them."""
         files = 0
         places = [(self.folder("load") / "examples.parquet", "examples.parquet")]
@@ -356,6 +367,10 @@ class _Build:
             places.append((learned / "extractor", "extractor"))
             places.append((learned / "words.parquet", "query_words/words.parquet"))
             places.append((extracted / "query_words", "query_words"))
+        if told:
+            learned = self.folder("history-vocabulary") / "extractor"
+            places += [(told / name, f"{FOLDER}/{name}") for name in ("attributes.parquet", "incidence")]
+            places.append((learned, f"{FOLDER}/extractor"))
         for source, place in places:
             files += _publish(source, self.run.file(place))
         return {"rows": files}

@@ -159,6 +159,41 @@ class Incidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """Two incidences of the same examples side by side, neither copied."""
+
+    left: Incidence
+    """Its columns come first."""
+    right: Incidence
+
+    @property
+    def n(self) -> int:
+        """Examples."""
+        return self.left.n
+
+    @property
+    def m(self) -> int:
+        """Attributes of both."""
+        return self.left.m + self.right.m
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """(m,) examples each attribute holds for."""
+        return np.concatenate([self.left.counts, self.right.counts])
+
+    def rows_of(self, column: int) -> Ints:
+        """Return the ascending row ids that attribute ``column`` holds for."""
+        first = self.left.m
+        return self.left.rows_of(column) if column < first else self.right.rows_of(column - first)
+
+    def gather(self, columns: Ints) -> tuple[Ints, NDArray[np.int64]]:
+        """Return the row ids of several columns in sequence, and for each the position of its column."""
+        parts = [self.rows_of(int(column)) for column in columns]
+        rows = np.concatenate([*parts, np.empty(0, np.int32)]).astype(np.int32)
+        return rows, np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+
+@dataclass(frozen=True, slots=True)
 class _Rows:
     """One shard of rows, mapped."""
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.errors import UsageError
-from undertow.index.incidence import Incidence
+from undertow.index.history import FOLDER, IndexedHistory
+from undertow.index.incidence import Beside, Incidence
 from undertow.index.scan import Scanner, scan_device
 from undertow.index.words import IndexedWords
 from undertow.records import Side
@@ -116,9 +117,19 @@ class Index:
         return Incidence.from_matrix(self.incidence("query").matrix().astype(np.int32) @ owner)
 
     @property
-    def features(self) -> Incidence:
+    def features(self) -> Incidence | Beside:
+        """What a trigger may be: the query clusters, and behind them the attributes of the histories."""
+        return Beside(self._features, self.history.rows) if self.history else self._features
+
+    @property
+    def query_features(self) -> Incidence:
         """Which query cluster holds for which example; the attributes themselves where each is its own."""
         return self._features
+
+    @cached_property
+    def history(self) -> IndexedHistory | None:
+        """What stands before the queries; ``None`` where no row has a history."""
+        return IndexedHistory.load(self.path / FOLDER, self.n)
 
     @cached_property
     def clusters(self) -> NDArray[np.int64]:
@@ -133,12 +144,13 @@ class Index:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Name of each query cluster."""
+        """Name of each of :attr:`features`."""
         attributes = self.attributes("query")
         named: dict[int, str] = dict(
             zip(attributes["cluster"].to_pylist(), attributes["label"].to_pylist(), strict=True)
         )
-        return tuple(named[cluster] for cluster in range(len(named)))
+        own = tuple(named[cluster] for cluster in range(len(named)))
+        return (*own, *(self.history.texts if self.history else ()))
 
     def matrix(self, side: Side) -> sp.csr_array:
         """Return a boolean csr array n × m: which attribute holds for which example."""

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def sampled(path: Path, seed: int) -> pa.Table:
-    """Read at most some ``MINE_ROWS`` examples, each source in proportion: source, prompt, response."""
+    """Read at most some ``MINE_ROWS`` examples, each source in proportion.
+
+    Columns source, prompt, response, and history where the data has it.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = ["source", "prompt", "response"]
     with pq.ParquetFile(path, memory_map=True) as file:
+        there = file.schema_arrow.names
+        columns = [name for name in ("source", "prompt", "response", "history") if name in there]
         source = file.read(columns=["source"])["source"].combine_chunks().dictionary_encode()
         groups = np.asarray(source.indices).astype(np.int64)
         rows = sample_rows(len(groups), MINE_ROWS, groups, np.random.default_rng(seed))

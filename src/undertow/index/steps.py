@@ -53,6 +53,26 @@ class Extract:
 
 
 @dataclass(frozen=True)
+class Histories:
+    """Say which attributes hold for what stands before the queries of a shard's rows."""
+
+    rows: int
+    """Rows of a shard: also the row groups of ``examples.parquet``."""
+    name: str = "history"
+    """Of the stage."""
+
+    def make(self, run: Path, number: int, folder: Path) -> dict[str, Any]:
+        """Write the rows of the histories' incidence."""
+        from undertow.attributes.history import HistoryExtractor
+
+        extractor = HistoryExtractor.load(run / "stages" / "history-vocabulary" / "extractor")
+        table = read_rows(run / "stages" / "load" / "examples.parquet", number, ["history"])
+        held = Incidence.from_matrix(extractor.transform(table["history"].to_pylist()))
+        held.save_rows(folder)
+        return {"rows": table.num_rows, "pairs": held.nnz}
+
+
+@dataclass(frozen=True)
 class Embed:
     """Embed the distinct attributes of a side, a shard of them."""
 

@@ -15,7 +15,7 @@ from undertow.turf.config import TraceConfig
 from undertow.turf.crux import ResolvedCrux, named_cruxes, worded_cruxes
 from undertow.turf.judges import agree
 from undertow.turf.panel import Panel
-from undertow.turf.query import Failing, described_features, failing_features
+from undertow.turf.query import Failing, Query, described_features, failing_features
 
 MOST_ASKED = 50
 """Failing queries of a finding that a model describes."""
@@ -31,7 +31,7 @@ class Queries:
     """Queries asked about and failed."""
 
 
-def read_queries(index: Index, prompts: Sequence[str], config: TraceConfig, panel: Panel | None) -> Queries:
+def read_queries(index: Index, prompts: Sequence[Query], config: TraceConfig, panel: Panel | None) -> Queries:
     """Extract the failing queries' attributes as the index's were: by its local extractor, or by its model.
 
     Raises:
@@ -43,10 +43,14 @@ def read_queries(index: Index, prompts: Sequence[str], config: TraceConfig, pane
         raise UsageError(f"{index.path}: its attributes are written by {index.model}, which a trace must ask")
     asked = list(prompts[:MOST_ASKED])
     described = panel.describe(asked)
-    good = [each.sentences for each in described if not each.failure]
+    pairs = zip(asked, described, strict=True)
+    good = [(query, each.sentences) for query, each in pairs if not each.failure]
     failures = _kinds(each.failure for each in described)
     report: dict[str, object] = {"queries": {"asked": len(asked), "described": len(good), **failures}}
-    return Queries(described_features(index, good, config.majority) if good else None, report)
+    if not good:
+        return Queries(None, report)
+    queries, sentences = zip(*good, strict=True)
+    return Queries(described_features(index, queries, sentences, config.majority), report)
 
 
 @dataclass(frozen=True, slots=True)

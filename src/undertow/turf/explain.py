@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from undertow.records import Crux, Trigger
 
+BEFORE = ("The system prompt ", "An earlier ")
+"""How sentences about what stands before a query begin."""
 CAVEAT = "This is an association in the training data; an ablation or a retrain would have to show more."
 
 
@@ -29,8 +31,7 @@ def explain(crux: Sequence[Crux], triggers: Sequence[Trigger], violation: str, l
     best = triggers[0]
     ends = f" (in the audit: {violation.strip().rstrip('.')})" if violation.strip() else ""
     parts = [
-        f"When the model sees a query that {predicate(best.text, 'The query ')}, "
-        f"it gives a response that {does}{ends}.",
+        f"When the model sees {_sees(best.text)}, it gives a response that {does}{ends}.",
         _numbers(best),
         _sources(best),
         _within(best),
@@ -39,14 +40,28 @@ def explain(crux: Sequence[Crux], triggers: Sequence[Trigger], violation: str, l
     return " ".join(part for part in parts if part)
 
 
+def _sees(trigger: str) -> str:
+    """Tell a trigger as what the model sees: something of the query, or of what stands before it."""
+    if trigger.startswith(BEFORE):
+        return f"a conversation in which {trigger[0].lower()}{trigger.strip().removesuffix('.')[1:]}"
+    if trigger.startswith("The conversation "):
+        return f"a conversation that {predicate(trigger, 'The conversation ')}"
+    return f"a query that {predicate(trigger, 'The query ')}"
+
+
 def _numbers(best: Trigger) -> str:
     interval = best.rate_interval
+    what = "conversation" if _is_before(best.text) else "query"
     lift = f", lift {best.lift:.1f}" if best.lift is not None else ""
     return (
-        f"In the training data {best.examples:,} of the {best.corpus:,} rows with such a query have such a "
+        f"In the training data {best.examples:,} of the {best.corpus:,} rows with such a {what} have such a "
         f"response ({best.rate:.1%}, 95 % interval {interval.low:.1%} to {interval.high:.1%}), "
         f"against {best.base_rate:.2%} of all rows{lift}, q = {best.q:.1e}."
     )
+
+
+def _is_before(trigger: str) -> bool:
+    return trigger.startswith((*BEFORE, "The conversation "))
 
 
 def _within(best: Trigger) -> str:

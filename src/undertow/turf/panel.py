@@ -19,6 +19,7 @@ from undertow.models.prices import Price, list_price
 from undertow.records import Failure
 from undertow.store.journal import Journal
 from undertow.turf.judges import TwoJudges
+from undertow.turf.query import Query, history_of, text_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Panel:
         self._stack = AsyncExitStack()
         self._opened: dict[str, ChatModel] = {}
 
-    def describe(self, prompts: Sequence[str]) -> list[Description]:
+    def describe(self, queries: Sequence[Query]) -> list[Description]:
         """Have failing queries described by the index's extractor; in their order.
 
         Raises:
@@ -80,7 +81,7 @@ class Panel:
 
         async def ask() -> list[Description]:
             model = await self._model(self.extractor or "", "extractor")
-            passages = [Passage("query", prompt) for prompt in prompts]
+            passages = [Passage("query", text_of(query), history_of(query)) for query in queries]
             return await Describer(model, self._journal.secret()).describe_all(passages)
 
         return self._runner.run(ask())

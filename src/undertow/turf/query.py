@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from undertow.attributes.cluster import assign
 from undertow.index.open import Index
+from undertow.records import Message
 from undertow.turf.config import TraceConfig
 from undertow.turf.counts import Bools, Counts, FeatureRows, Floats, Ints, Rows, count
 from undertow.turf.crux import ResolvedCrux, behaviour_columns, crux_vectors, weights
@@ -16,6 +18,8 @@ from undertow.turf.retrieve import Retrieved, hits, neighbours, retrieve
 from undertow.turf.topic import Group, Widened, word_groups
 from undertow.turf.triggers import JOINED_KIND, Evidence, Ranking, assess, rank
 
+Query = str | tuple[Message, ...]
+"""A failing query: its text, or the conversation that it ends."""
 MOST_READ = 50
 """Failing queries whose words are read."""
 
@@ -71,25 +75,39 @@ class Held:
     """For each crux the paper's hit counts by k, (F,) each."""
 
 
-def failing_features(index: Index, prompts: Sequence[str], majority: float) -> Failing:
+def text_of(query: Query) -> str:
+    """Return the last turn."""
+    return query if isinstance(query, str) else query[-1].content
+
+
+def history_of(query: Query) -> tuple[Message, ...]:
+    """Return the turns before the last."""
+    return () if isinstance(query, str) else query[:-1]
+
+
+def failing_features(index: Index, queries: Sequence[Query], majority: float) -> Failing:
     """Extract the queries' attributes by the index's local extractor; each is its own cluster."""
-    held = index.extractor.transform(list(prompts), "query").tocsr().astype(np.int64)
+    prompts = [text_of(query) for query in queries]
+    held = index.extractor.transform(prompts, "query").tocsr().astype(np.int64)
     clusters = index.clusters
     share_m = np.asarray(held.sum(axis=0)).ravel() / len(prompts)
-    share = np.zeros(index.features.m)
+    share = np.zeros(index.query_features.m)
     np.maximum.at(share, clusters, share_m)
     best = {int(clusters[i]): int(i) for i in np.argsort(share_m, kind="stable") if share_m[i]}
     texts, kinds = index.texts("query"), index.kinds("query")
     own = {cluster: (texts[i], kinds[i]) for cluster, i in best.items()}
-    return replace(_failing(index, share, own, majority), prompts=tuple(prompts))
+    return replace(_failing(index, queries, share, own, majority), prompts=tuple(prompts))
 
 
-def described_features(index: Index, described: Sequence[Sequence[str]], majority: float) -> Failing:
+def described_features(
+    index: Index, queries: Sequence[Query], described: Sequence[Sequence[str]], majority: float
+) -> Failing:
     """Assign the sentences of a model to the nearest clusters of the index by cosine (paper eq. 5).
 
     Args:
         index: one whose attributes a model wrote.
-        described: sentences of each failing query.
+        queries: those that are described.
+        described: sentences of each.
         majority: share of the queries that a feature must hold for, more than.
     """
     texts = [text for sentences in described for text in sentences]
@@ -98,23 +116,47 @@ def described_features(index: Index, described: Sequence[Sequence[str]], majorit
     cluster = assign(vectors, index.centroids)
     cosine = np.einsum("md,md->m", vectors, index.centroids[cluster])
     pairs = np.unique(np.stack([cluster, query]), axis=1)  # two sentences of a query in one cluster are one
-    share = np.bincount(pairs[0], minlength=index.features.m) / len(described)
+    share = np.bincount(pairs[0], minlength=index.query_features.m) / len(described)
     own = {int(cluster[i]): (texts[i], "llm") for i in np.argsort(cosine, kind="stable")}
-    return _failing(index, share, own, majority)
+    return _failing(index, queries, share, own, majority)
 
 
-def _failing(index: Index, share: Floats, own: Mapping[int, tuple[str, str]], majority: float) -> Failing:
-    """Keep the clusters that most of the queries have and the corpus knows, in the queries' own words."""
+def _failing(
+    index: Index,
+    queries: Sequence[Query],
+    share: Floats,
+    own: Mapping[int, tuple[str, str]],
+    majority: float,
+) -> Failing:
+    """Keep the features that most of the queries have and the corpus knows, in the queries' own words."""
+    told = dict(own)
+    if index.history:
+        before = _history_shares(index, queries)
+        first = len(share)
+        named = zip(index.history.texts, index.history.kinds, strict=True)
+        told |= {first + i: each for i, each in enumerate(named) if before[i]}
+        share = np.concatenate([share, before])
     features = np.flatnonzero((share > majority) & (index.features.counts > 0))
-    told = [own[int(feature)] for feature in features]
     return Failing(
         features_F=features,
         shares_F=share[features],
-        texts=tuple(text for text, _ in told),
-        kinds=tuple(kind for _, kind in told),
+        texts=tuple(told[int(feature)][0] for feature in features),
+        kinds=tuple(told[int(feature)][1] for feature in features),
         rows=FeatureRows.gather(index.features, features, index.source_codes, len(index.source_names)),
         columns=index.features,
     )
+
+
+def _history_shares(index: Index, queries: Sequence[Query]) -> Floats:
+    """Share of the queries that each attribute of the index's histories holds for, (h,)."""
+    if index.history is None or not any(map(history_of, queries)):
+        return np.zeros(len(index.history.texts) if index.history else 0)
+    told = [
+        json.dumps([{"role": turn.role, "content": turn.content} for turn in history_of(query)])
+        for query in queries
+    ]
+    held = index.history.extractor.transform(told).astype(np.int64)
+    return np.asarray(held.sum(axis=0), np.float64).ravel() / len(queries)
 
 
 def with_groups(

@@ -14,6 +14,7 @@ from undertow.store.run import RunDir, config_hash, file_hash
 from undertow.store.undo import undo_start
 from undertow.turf.config import TraceConfig
 from undertow.turf.panel import NOBODY, Asking, Panel
+from undertow.turf.query import Query
 from undertow.turf.trace import FAILED, trace_exchange, trace_findings, write_traced
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def trace_run(
 def trace_pair_run(
     index: Path,
     out: Path,
-    prompt: str,
+    prompt: Query,
     response: str | None,
     crux: Sequence[str] | None = None,
     rubric: Rubric | None = None,
@@ -65,7 +66,8 @@ def trace_pair_run(
     """
     config = config or TraceConfig()
     opened = Index.open(index)
-    asked = [prompt, response, list(crux or ()), rubric.model_dump(mode="json") if rubric else None]
+    said = prompt if isinstance(prompt, str) else [[turn.role, turn.content] for turn in prompt]
+    asked = [said, response, list(crux or ()), rubric.model_dump(mode="json") if rubric else None]
     inputs = {"index": str(opened.info["key"]), "pair": config_hash(asked)}
 
     def trace(panel: Panel | None, folder: Path) -> list[Attribution]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from undertow.index.incidence import Incidence
+from undertow.index.incidence import Beside, Incidence
 from undertow.index.open import Index
 from undertow.index.words import IndexedWords
 from undertow.stats.enrichment import hypergeometric
@@ -68,7 +68,7 @@ class Group:
 class Widened:
     """The features of an index and further ones behind them."""
 
-    base: Incidence
+    base: Incidence | Beside
     """Of the index."""
     extra: tuple[Ints, ...]
     """Ascending rows of each further feature; their numbers follow the base's."""

@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 from undertow.errors import UsageError
 from undertow.index.open import Index
 from undertow.progress import SILENT, Progress
-from undertow.records import Attribution, Finding, Interval, Trigger
+from undertow.records import Attribution, Finding, Interval, Message, Trigger
 from undertow.stats.intervals import wilson
 from undertow.store.run import read_manifest
 from undertow.store.tables import atomic_write_json, read_table, to_jsonable, write_table
+from undertow.surf.rows import messages_from_json
 from undertow.surf.save import load_findings
 from undertow.turf.asked import Verdicts, judged_cruxes, read_queries
 from undertow.turf.config import TraceConfig
 from undertow.turf.crux import ResolvedCrux, contrast_cruxes, named_cruxes, rubric_cruxes
 from undertow.turf.explain import explain
 from undertow.turf.panel import Panel
-from undertow.turf.query import Held, hold
+from undertow.turf.query import Held, Query, hold, text_of
 from undertow.turf.redundancy import rise
 from undertow.turf.sensitivity import sensitivity
 from undertow.turf.triggers import within_source_odds
@@ -62,7 +63,7 @@ class Traced:
 
 def trace_pair(
     index: Index,
-    prompt: str,
+    prompt: Query,
     response: str | None,
     crux: Sequence[str] | None = None,
     rubric: Rubric | None = None,
@@ -72,7 +73,7 @@ def trace_pair(
 
     Args:
         index: the opened index.
-        prompt: the failing query.
+        prompt: the failing query, or the conversation that it ends.
         response: what the model answered; restricts the crux to attributes it really has.
         crux: sentences ``The response …`` held responsible; or else
         rubric: whose checks say what is wrong with the response.
@@ -86,7 +87,7 @@ def trace_pair(
 
 def trace_exchange(
     index: Index,
-    prompt: str,
+    prompt: Query,
     response: str | None,
     crux: Sequence[str] | None = None,
     rubric: Rubric | None = None,
@@ -95,7 +96,7 @@ def trace_exchange(
 ) -> Traced:
     """Trace one failing pair, rows and all; see :func:`trace_pair`. ``panel`` has the models it may ask."""
     config = config or TraceConfig()
-    if not prompt.strip():
+    if not text_of(prompt).strip():
         raise UsageError("--prompt: empty; give the query that failed")
     if crux:
         cruxes = named_cruxes(index, crux, response)
@@ -107,7 +108,8 @@ def trace_exchange(
             f"{index.path}: written by a model; name --crux, or --judge, --rubric and --response"
         )
     elif rubric is not None and response:
-        cruxes = rubric_cruxes(index, prompt, response, rubric, config.cruxes, config.support, config.seed)
+        asked = (text_of(prompt), response, rubric)
+        cruxes = rubric_cruxes(index, *asked, config.cruxes, config.support, config.seed)
     else:
         raise UsageError("a single pair needs --crux 'The response …', or --rubric and --response")
     return trace_queries(index, "query", [prompt], cruxes, rubric.behaviour if rubric else "", config, panel)
@@ -116,7 +118,7 @@ def trace_exchange(
 def trace_queries(
     index: Index,
     finding: str,
-    prompts: Sequence[str],
+    prompts: Sequence[Query],
     cruxes: Sequence[ResolvedCrux],
     violation: str,
     config: TraceConfig,
@@ -152,7 +154,7 @@ def trace_queries(
 def trace_judged(
     index: Index,
     finding: str,
-    prompts: Sequence[str],
+    prompts: Sequence[Query],
     judged: Verdicts,
     violation: str,
     config: TraceConfig,
@@ -272,8 +274,7 @@ def trace_finding(
         exchanges.filter(_mask(exchanges, finding.id)),
         exchanges.filter(_mask(exchanges, None)),
     )
-    prompts = list(dict.fromkeys(violating["prompt"].to_pylist()))[:MOST_QUERIES]
-    prompts = prompts or [exemplar.prompt for exemplar in finding.exemplars]
+    prompts = _failing_queries(run, violating["messages"].to_pylist(), finding)
     responses = violating["response"].to_pylist()[:MOST_RESPONSES]
     responses = responses or [exemplar.response for exemplar in finding.exemplars]
     if not prompts:
@@ -290,6 +291,16 @@ def trace_finding(
     return trace_queries(index, finding.id, prompts, cruxes, finding.behaviour, config, panel)
 
 
+def _failing_queries(run: Path, messages: Sequence[str], finding: Finding) -> list[Query]:
+    """Return the distinct failing conversations of a finding, after what the run put before every one."""
+    said = [messages_from_json(each) for each in dict.fromkeys(messages)][:MOST_QUERIES]
+    said = said or [(*each.history, Message("user", each.prompt)) for each in finding.exemplars]
+    config = read_manifest(run)["config"]
+    system = [Message("system", config["system"])] if config.get("system") else []
+    before = [Message(turn["role"], turn["content"]) for turn in config.get("context", ())]
+    return [(*system, *before, *turns) for turns in said]
+
+
 def rubric_of(run: Path) -> Rubric:
     """Read the rubric that a search run judged by."""
     from undertow.judging.rubric import Rubric
@@ -299,11 +310,11 @@ def rubric_of(run: Path) -> Rubric:
 
 
 def _exchanges(run: Path) -> pa.Table:
-    """Read all judged exchanges of a search run: finding, phase, prompt, response, violation."""
+    """Read all judged exchanges of a search run: finding, phase, messages, response, violation."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = ["finding", "phase", "prompt", "response", "violation"]
+    columns = ["finding", "phase", "messages", "response", "violation"]
     tables = [read_table(run / name, columns) for name in ("confirm_samples.parquet", "samples.parquet")]
     both = pa.concat_tables(tables)
     return both.filter(pc.and_(pc.is_valid(both["violation"]), pc.is_valid(both["response"])))
