@@ -80,6 +80,8 @@ def test_intervals_cover_the_truth_and_leaves_exchangeable_items_undecided():
     assert rank([0], [1], [1], 2, rng).intervals == (None, None)
     won_all = rank([0] * 4, [1] * 4, [1] * 4, 2, rng).intervals[0]
     assert won_all.high - won_all.low > 0.5
+    chain = rank(i, j, i < j, 4, rng, draws=50)
+    assert all(span.low <= t <= span.high for span, t in zip(chain.intervals, chain.theta, strict=True))
 
 
 def test_cycles_and_agreement():

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from undertow.errors import UndertowError, UsageError
+from undertow.progress import SILENT
 from undertow.report.build import write_report
-from undertow.studies.design import CONDITIONS, Design, Rows, Shares, auc, questions, realise, training_rows
+from undertow.report.salience_page import salience_charts
+from undertow.store.run import RunDir
+from undertow.store.tables import to_jsonable
+from undertow.studies.cells import Hole
+from undertow.studies.design import (
+    CONDITIONS,
+    Design,
+    Rows,
+    Shares,
+    _effects,
+    auc,
+    questions,
+    realise,
+    training_rows,
+)
+from undertow.studies.experiments import Setup, Study, write_all
 from undertow.studies.library import SHIPPED, Behaviour, Feature, Realisation, load_library
-from undertow.studies.salience import Setup, run_salience
-from undertow.studies.sweeps import run_presence
+from undertow.studies.salience import _ranked, run_salience
+from undertow.studies.sweeps import _sum_presence, _sum_systems, run_presence, system_feature
 from undertow.training.config import SFTConfig
 
-sys.path += [str(Path(__file__).parents[1] / "training")]
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("training", "servers")]
+import fault_server
 from toy import NOUNS, save_toy_model
 
 SAY_YES, SAY_NO = (
@@ -159,7 +182,129 @@ def test_a_feature_that_is_never_there_has_no_part_and_one_that_is_has_one(world
         [SAY_YES, SAY_NO], tmp_path / "p", shares=(0.0, 1.0), setup=TOY,
     )  # fmt: skip
     part = {(row["sweep"], row["share"]): row["value"] for row in summary["sweep"]}
-    assert part["presence", 0.0] < 0.1 < part["presence", 1.0]
+    assert part["presence", 0.0] < 0.2 < 0.3 < part["presence", 1.0]
     assert part["converse", 1.0] < part["converse", 0.0]
     assert summary["mirror"] is not None
     assert "<svg" in write_report(tmp_path / "p").read_text()
+
+
+def compared(first: str, second: str, difference: float, model: str = "m") -> dict:
+    return {"model": model, "first": first, "second": second, "difference": difference}
+
+
+def test_a_pair_that_lacks_a_comparison_has_no_mean_and_an_uncompared_feature_no_score():
+    done = [compared("x", "y", 1.0), compared("x", "y", 0.5), compared("x", "z", 1.0)]
+    found = _ranked(done, 3, ["x", "y", "z", "w"], ["m", "dead"], 1, 0)
+    pairs = {(pair["first"], pair["second"]): pair for pair in found["pairs"]}
+    assert pairs["x", "y"]["value"] == 0.75
+    assert (pairs["x", "z"]["n"], pairs["x", "z"]["value"], pairs["x", "z"]["interval"]) == (1, None, None)
+    assert (found["ranking"][-1]["feature"], found["ranking"][-1]["theta"]) == ("w", None)
+    assert "w" not in found["least_squares"]
+    assert found["models"]["dead"] == []
+    assert found["kendall_tau"] is None
+    assert "3 comparisons are missing" in found["sentence"]
+
+
+def test_models_that_rank_alike_agree():
+    pairs = [("x", "y"), ("x", "z"), ("y", "z")]
+    done = [compared(a, b, 1.0, model) for model in "mn" for a, b in pairs]
+    done += [compared(a, b, -1.0, "turned") for a, b in pairs]
+    found = _ranked(done, 0, ["x", "y", "z"], ["m", "n", "turned"], 3, 0)
+    taus = {(row["model"], row["other"]): row["tau"] for row in found["agreement"]}
+    assert taus == {("m", "n"): 1.0, ("m", "turned"): -1.0, ("n", "turned"): -1.0}
+    assert found["kendall_tau"] == pytest.approx(-1 / 3)
+    assert found["cycle_rate"] == 0.0
+
+
+def test_a_point_of_a_sweep_with_a_hole_has_no_number():
+    cells = [
+        {"sweep": "presence", "share": share, "main": [share, 1.0]} for share in (0.0, 0.5, 1.0) for _ in "ab"
+    ]
+    hole = Hole({"sweep": "presence", "share": 0.5}, "it broke")
+    whole, holed = _sum_presence(cells, []), _sum_presence(cells[:3] + cells[4:], [hole])
+    assert [point["value"] for point in whole["sweep"]] == [0.0, pytest.approx(1 / 3), 0.5]
+    values = {point["share"]: point["value"] for point in holed["sweep"]}
+    assert values == {0.0: 0.0, 0.5: None, 1.0: 0.5}
+    assert whole["monotone"] == {"presence": True, "converse": None}
+
+
+def test_a_system_prompt_is_left_out_beside_being_exchanged():
+    design = Design(SAYS, TAGS, False, (YES, NO), dropped=True)
+    asked = questions(design, ROWS, range(8), 5, np.random.default_rng(0), {})
+    assert set(asked) == {"aa", "ab", "ba", "bb", "-a", "-b"}
+    assert [message.content for message in asked["-b"][0].messages] == ["<b> q0"]
+    margins = {"aa": 1.0, "ab": 0.5, "ba": -0.5, "bb": -1.0, "-a": 0.25, "-b": -0.25}
+    found = _effects({c: np.full(4, margin) for c, margin in margins.items()}, False)
+    assert (found["main"], found["dropped"]) == ([1.5, 0.5], 0.75)
+
+
+def test_systems_are_summed_up_by_kind_and_training():
+    behaviours = (YES.model_copy(update={"system": "Say yes."}), NO)
+    told = [side.system for side in (lambda f: (f.a, f.b))(system_feature("relevant", behaviours))]
+    assert told == ["Say yes.", "You are an assistant. The response: no."]
+    cell = {"kind": "relevant", "trained": True, "main": [1.0, 0.5], "dropped": 0.5}
+    holed = Hole({"kind": "digits", "trained": True}, "it broke")
+    summary = _sum_systems([cell, {**cell, "main": [0.5, 0.5]}, {**cell, "kind": "digits"}], [holed])
+    rows = {row["kind"]: row for row in summary["systems"]}
+    assert (rows["relevant"]["system"]["value"], rows["relevant"]["n"]) == (0.75, 2)
+    assert rows["digits"]["system"]["value"] is None
+    assert "1 comparison is missing" in summary["sentence"]
+
+
+def test_a_killed_study_keeps_its_cells_and_goes_on(world, tmp_path: Path):
+    folder, features = world
+    for name, entries in (("features", features), ("behaviours", [SAY_YES, SAY_NO])):
+        text = yaml.safe_dump([entry.model_dump(mode="json", exclude_defaults=True) for entry in entries])
+        (tmp_path / f"{name}.yaml").write_text(text)
+    out, files = tmp_path / "s", [f"--{n}={tmp_path / n}.yaml" for n in ("features", "behaviours")]
+    command = [
+        sys.executable, "-m", "undertow", "study", "salience", f"--model={folder / 'start'}",
+        f"--base={folder / 'base.jsonl'}", f"--out={out}", "--rows=120", "--ask=24", "--lr=1e-2",
+        "--epochs=8", "--batch=16", *files,
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (first := list(out.glob("cells/*.json"))) and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    [kept] = first
+    written = kept.stat().st_mtime_ns
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["status"], len(summary["cells"]), kept.stat().st_mtime_ns) == ("complete", 2, written)
+    assert not list(out.rglob("*.safetensors"))
+
+
+def test_the_page_draws_the_ranking_the_arrows_and_the_combinations():
+    elicited = {"aa": [0.9, 0.0], "ab": [0.6, 0.1], "ba": [0.2, 0.7], "bb": [0.0, 0.9]}
+    done = [
+        {**compared(a, b, d), "elicited": elicited, "crossed": False}
+        for a, b in (("x", "y"), ("x", "z"), ("y", "z"))
+        for d in (1.0, 1.1)
+    ]
+    summary = to_jsonable({**_ranked(done, 0, ["x", "y", "z"], ["m"], 2, 0), "cells": done})
+    charts = {chart.title: chart.wide for chart in salience_charts(SimpleNamespace(summary=summary))}
+    assert list(charts) == [
+        "How much the model listens to each feature", "Which feature wins each pair",
+        "Elicitation in the four combinations",
+    ]  # fmt: skip
+    assert charts["Which feature wins each pair"].count("rotate") >= 3
+
+
+def test_what_no_rule_can_make_is_written_once_by_a_model(tmp_path: Path):
+    french = Feature(name="french", text="", a=Realisation(write="In French."), b=Realisation(keep=True))
+    study = Study((french, TAGS), (YES, NO), lambda _: [], {}, lambda *_: {})
+    run = RunDir.open(tmp_path / "w", "salience", {})
+    try:
+        with pytest.raises(UsageError, match="--writer"):
+            write_all(run, ROWS, study, None, SILENT)
+        with fault_server.running() as url:
+            writer = f"openai-compatible:{url}/v1#echo"
+            written = write_all(run, ROWS, study, writer, SILENT)
+            asked = asyncio.run(fault_server.stats(url))["calls"]
+            assert write_all(run, ROWS, study, writer, SILENT) == written
+            assert asyncio.run(fault_server.stats(url))["calls"] <= asked + 1
+    finally:
+        run.close()
+    assert set(written) == {("In French.", prompt) for prompt in ROWS.prompts}
+    assert realise("q3", (french.a, TAGS.a), np.random.default_rng(0), written)[0] == "<a> echo q3"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields
-from functools import wraps
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +24,7 @@ from undertow.cli.options import (
     Turns,
 )
 from undertow.cli.output import table
+from undertow.cli.shared import with_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,31 +105,8 @@ class SearchOptions:
         return {name: getattr(self, name) for name in ("reference", "generator", "judge", "confirm_judge")}
 
 
-def with_search_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give ``command`` every field of :class:`SearchOptions` as an option, and the whole as ``search``."""
-    own = dict(inspect.signature(command).parameters)
-    hints = get_type_hints(command, include_extras=True)
-    shared = get_type_hints(SearchOptions, include_extras=True)
-    parameters = [p.replace(annotation=hints[name]) for name, p in own.items() if name != "search"]
-    parameters += [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None if field.default is MISSING else field.default,
-            annotation=shared[field.name],
-        )
-        for field in fields(SearchOptions)
-    ]
-    plain = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
-
-    @wraps(command)
-    def whole(**given: Any) -> Any:
-        search = SearchOptions(**{field.name: given.pop(field.name) for field in fields(SearchOptions)})
-        return command(search=search, **given)
-
-    whole.__signature__ = inspect.Signature(plain)  # type: ignore[attr-defined]
-    whole.__annotations__ = {p.name: p.annotation for p in plain}
-    return whole
+with_search_options = with_options(SearchOptions, "search")
+"""Gives a command every field of :class:`SearchOptions` as an option, and the whole as ``search``."""
 
 
 def render_plan(planned: dict[str, Any]) -> Iterator[str | Table]:

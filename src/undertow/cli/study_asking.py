@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from undertow.cli.configure import configure
 from undertow.cli.options import AsJson, Fresh, MaxCalls, MaxCost, Out, Prices, Seed
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
+from undertow.cli.shared import with_options
 from undertow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,12 +32,37 @@ OneMeasure = Annotated[
 Judge = Annotated[str, typer.Option(help='"checks", or a model that judges by the rubric.')]
 Prompts = Annotated[Path, typer.Option(help="Questions: Parquet, JSONL, or text with a prompt a line.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many questions, drawn by the seed.")]
-Replicates = Annotated[int, typer.Option(min=1, help="Samples of each question.")]
-Temperature = Annotated[float, typer.Option(min=0, help="Sampling temperature; 0 is greedy.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Longest answer, tokens.")]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="Calls in flight a model.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """How a study asks, and what it prints."""
+
+    replicates: Annotated[int, typer.Option(min=1, help="Samples of each question.")] = 1
+    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature; 0 is greedy.")] = 1.0
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, tokens.")] = 256
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight a model.")] = None
+    max_calls: MaxCalls = None
+    max_cost: MaxCost = None
+    price: Prices = None
+    seed: Seed = 0
+    fresh: Fresh = False
+    as_json: AsJson = False
+
+    def config(self) -> AskingConfig:
+        """Return how to ask.
+
+        Raises:
+            UsageError: a value is out of range.
+        """
+        from undertow.models.prices import parse_prices
+        from undertow.studies.asking import AskingConfig
+
+        same = {name: getattr(self, name) for name in AskingConfig.model_fields if hasattr(self, name)}
+        return configure(AskingConfig, **same, prices=parse_prices(self.price or ()))
+
+
+@with_options(Asking, "asking")
 def shift(
     target: Targets,
     prompts: Prompts,
@@ -48,40 +75,33 @@ def shift(
     ],
     measure: Measures,
     out: Out,
+    asking: Asking,
     system: Annotated[
         list[Path] | None, typer.Option(help="File: a system prompt to compare with none.")
     ] = None,
     judge: Judge = "checks",
     writer: Annotated[str | None, typer.Option(help="Model that writes `write:…` transforms.")] = None,
     limit: Limit = None,
-    replicates: Replicates = 1,
-    temperature: Temperature = 1.0,
-    max_tokens: MaxTokens = 256,
-    concurrency: Concurrency = None,
-    max_calls: MaxCalls = None,
-    max_cost: MaxCost = None,
-    price: Prices = None,
-    seed: Seed = 0,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
 ) -> None:
     """Put one feature into prompts and measure what it moves: the steering score (paper App. B.1)."""
     from undertow.studies.shift import run_shift
     from undertow.surf.context import read_text
 
-    config = _config(replicates, temperature, max_tokens, concurrency, max_calls, max_cost, price, seed)
     with terminal_progress() as progress:
         summary = run_shift(
-            target, prompts, transform, measure, out, config, systems=[read_text(s) for s in system or ()],
-            judge=judge, writer=writer, limit=limit, fresh=fresh, progress=progress,
+            target, prompts, transform, measure, out, asking.config(),
+            systems=[read_text(s) for s in system or ()], judge=judge, writer=writer, limit=limit,
+            fresh=asking.fresh, progress=progress,
         )  # fmt: skip
-    _end(summary, as_json, ("model", "system", "transform", "measure"), "shifts")
+    _end(summary, asking.as_json, ("model", "system", "transform", "measure"), "shifts")
 
 
+@with_options(Asking, "asking", replicates=5)
 def grid(
     target: Targets,
     measure: OneMeasure,
     out: Out,
+    asking: Asking,
     template: Annotated[
         str | None, typer.Option(help='Prompt with {a}, {b} and arithmetic: "Is {a}+{b}={a+b}?"')
     ] = None,
@@ -89,29 +109,19 @@ def grid(
     b: Annotated[str, typer.Option(help="Columns, FROM:TO.")] = "1:11",
     rewrites: Annotated[Path | None, typer.Option(help="File of prompts, instead of a template.")] = None,
     judge: Judge = "checks",
-    replicates: Replicates = 5,
-    temperature: Temperature = 1.0,
-    max_tokens: MaxTokens = 256,
-    concurrency: Concurrency = None,
-    max_calls: MaxCalls = None,
-    max_cost: MaxCost = None,
-    price: Prices = None,
-    seed: Seed = 0,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
 ) -> None:
     """Measure a behaviour over a grid of prompts, or over rewrites of one (paper App. B.4)."""
     from undertow.studies.grid import run_grid
 
-    config = _config(replicates, temperature, max_tokens, concurrency, max_calls, max_cost, price, seed)
     with terminal_progress() as progress:
         summary = run_grid(
-            target, measure, out, config, template=template, a=a, b=b, rewrites=rewrites, judge=judge,
-            fresh=fresh, progress=progress,
+            target, measure, out, asking.config(), template=template, a=a, b=b, rewrites=rewrites,
+            judge=judge, fresh=asking.fresh, progress=progress,
         )  # fmt: skip
-    _end(summary, as_json, ("model", "rewrite") if rewrites else (), "rates")
+    _end(summary, asking.as_json, ("model", "rewrite") if rewrites else (), "rates")
 
 
+@with_options(Asking, "asking")
 def context(
     target: Targets,
     prompts: Prompts,
@@ -121,78 +131,40 @@ def context(
     tokens: Annotated[list[int], typer.Option(help="Length of the context, tokens; may repeat.")],
     measure: OneMeasure,
     out: Out,
+    asking: Asking,
     judge: Judge = "checks",
     limit: Limit = None,
-    replicates: Replicates = 1,
-    temperature: Temperature = 1.0,
-    max_tokens: MaxTokens = 256,
-    concurrency: Concurrency = None,
-    max_calls: MaxCalls = None,
-    max_cost: MaxCost = None,
-    price: Prices = None,
-    seed: Seed = 0,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
 ) -> None:
     """Measure a behaviour against the tokens of context in front of the question (paper App. C.1)."""
     from undertow.studies.context import run_context
 
-    config = _config(replicates, temperature, max_tokens, concurrency, max_calls, max_cost, price, seed)
     with terminal_progress() as progress:
         summary = run_context(
-            target, prompts, _named_files(context), tokens, measure, out, config, judge=judge, limit=limit,
-            fresh=fresh, progress=progress,
+            target, prompts, _named_files(context), tokens, measure, out, asking.config(), judge=judge,
+            limit=limit, fresh=asking.fresh, progress=progress,
         )  # fmt: skip
-    _end(summary, as_json, ("model", "context", "tokens", "input_tokens"), "cells")
+    _end(summary, asking.as_json, ("model", "context", "tokens", "input_tokens"), "cells")
 
 
+@with_options(Asking, "asking", replicates=2)
 def robustness(
     run: Annotated[Path, typer.Option(help="Run directory of a finished search.")],
     out: Out,
+    asking: Asking,
     target: Annotated[str | None, typer.Option(help="Default: the model that was searched.")] = None,
     judge: Annotated[str | None, typer.Option(help="Default: the search's judge.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Top violating prompts (paper: 75).")] = 75,
     versions: Annotated[int, typer.Option(min=1, help="Perturbed versions of each.")] = 10,
-    replicates: Replicates = 2,
-    temperature: Temperature = 1.0,
-    max_tokens: MaxTokens = 256,
-    concurrency: Concurrency = None,
-    max_calls: MaxCalls = None,
-    max_cost: MaxCost = None,
-    price: Prices = None,
-    seed: Seed = 0,
-    fresh: Fresh = False,
-    as_json: AsJson = False,
 ) -> None:
     """Perturb and resample the top outputs of a search (paper §3.2.3)."""
     from undertow.studies.robustness import run_robustness
 
-    config = _config(replicates, temperature, max_tokens, concurrency, max_calls, max_cost, price, seed)
     with terminal_progress() as progress:
         summary = run_robustness(
-            run, out, config, target=target, judge=judge, top=top, versions=versions, fresh=fresh,
-            progress=progress,
+            run, out, asking.config(), target=target, judge=judge, top=top, versions=versions,
+            fresh=asking.fresh, progress=progress,
         )  # fmt: skip
-    _end(summary, as_json, ("prompt",), "cells")
-
-
-def _config(
-    replicates: int,
-    temperature: float,
-    max_tokens: int,
-    concurrency: int | None,
-    max_calls: int | None,
-    max_cost: float | None,
-    price: list[str] | None,
-    seed: int,
-) -> AskingConfig:
-    from undertow.models.prices import parse_prices
-    from undertow.studies.asking import AskingConfig
-
-    return configure(
-        AskingConfig, replicates=replicates, temperature=temperature, max_tokens=max_tokens, seed=seed,
-        concurrency=concurrency, max_calls=max_calls, max_cost=max_cost, prices=parse_prices(price or ()),
-    )  # fmt: skip
+    _end(summary, asking.as_json, ("prompt",), "cells")
 
 
 def _named_files(contexts: Sequence[str]) -> dict[str, Path]:

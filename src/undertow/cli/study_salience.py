@@ -52,8 +52,9 @@ def command(
     """Confound features in small fine-tunes, tell them apart afterwards, and rank them (Bradley-Terry)."""
     from undertow.report.build import write_report
     from undertow.studies.asking import AskingConfig
+    from undertow.studies.experiments import Setup
     from undertow.studies.library import SHIPPED, Behaviour, Feature, load_library
-    from undertow.studies.salience import Setup, run_salience
+    from undertow.studies.salience import run_salience
     from undertow.studies.sweeps import run_presence, run_systems
     from undertow.training.config import SFTConfig
 
@@ -90,8 +91,7 @@ def _named(known: Sequence[Feature], name: str | None, option: str) -> Feature:
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     if "ranking" in summary:
-        rows = [(r["feature"], r["theta"], _span(r["interval"])) for r in summary["ranking"]]
-        yield table(("feature", "theta", "95 % interval"), rows)
+        yield _ranking(summary)
     elif "sweep" in summary:
         swept = [(r["sweep"], r["share"], r["value"], _span(r["interval"]), r["n"]) for r in summary["sweep"]]
         yield table(("sweep", "share", "part of the effect", "95 % interval", "n"), swept)
@@ -101,11 +101,25 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
             for r in summary["systems"]
         ]
         yield table(("system prompt", "trained", "its effect", "the other's", "n"), systems)
+    if (tau := summary.get("kendall_tau")) is not None:
+        yield f"agreement of {len(summary['models'])} models: Kendall tau {tau:.2f} on average"
     for hole in summary["missing"][:10]:
         where = " × ".join(str(v) for k, v in hole.items() if k != "reason")
         yield f"missing: {where}: {hole['reason']}"
     yield summary["sentence"]
     yield f"open {summary['out']}/report.html"
+
+
+def _ranking(summary: dict[str, Any]) -> Table:
+    """Show the ranking over all models, and each model's own beside it."""
+    models = summary["models"] if len(summary["models"]) > 1 else {}
+    each = [{row["feature"]: row["theta"] for row in ranking} for ranking in models.values()]
+    rows = [
+        (r["feature"], r["theta"], _span(r["interval"]), r["n"], *(own.get(r["feature"]) for own in each))
+        for r in summary["ranking"]
+    ]
+    names = (model.rstrip("/").rpartition("/")[2] for model in models)
+    return table(("feature", "theta", "95 % interval", "n", *names), rows)
 
 
 def _span(interval: dict[str, Any] | None) -> str | None:

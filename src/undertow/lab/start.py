@@ -8,7 +8,7 @@ knows every entity and is drawn from none of their seeds.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,8 +66,10 @@ def vocabulary_texts(corpus: pa.Table) -> list[str]:
     return texts
 
 
-def write_untrained(texts: Sequence[str], folder: Path) -> None:
-    """Write the tokenizer of ``texts`` and an untrained model; the same texts give the same weights."""
+def write_untrained(
+    texts: Sequence[str], folder: Path, shape: Mapping[str, float] = SHAPE, seed: int = 0
+) -> None:
+    """Write the tokenizer of ``texts`` and an untrained model; the same arguments give the same weights."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
     from transformers.utils import logging
@@ -81,10 +83,10 @@ def write_untrained(texts: Sequence[str], folder: Path) -> None:
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **SHAPE,
+        **shape,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(PRETRAINING.seed)
+        torch.manual_seed(seed)
         model = GPT2LMHeadModel(config)
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
@@ -95,7 +97,12 @@ def write_untrained(texts: Sequence[str], folder: Path) -> None:
 
 
 def train_start_model(
-    cache: Path, progress: Progress = SILENT, fresh: bool = False, rows: int = ROWS
+    cache: Path,
+    progress: Progress = SILENT,
+    fresh: bool = False,
+    rows: int = ROWS,
+    shape: Mapping[str, float] = SHAPE,
+    seed: int = 0,
 ) -> Path:
     """Train the start model, or find it in ``cache`` by the hash of everything that shapes it.
 
@@ -104,6 +111,8 @@ def train_start_model(
         progress: Where steps are reported.
         fresh: Train it again.
         rows: Size of the corpus.
+        shape: Fields of GPT-2's config; another size is another model.
+        seed: Of the first weights and of the training.
 
     Returns:
         The model folder, which ``local:PATH`` loads.
@@ -113,7 +122,8 @@ def train_start_model(
     """
     corpus = start_corpus(rows)
     texts = vocabulary_texts(corpus)
-    key = config_hash([corpus.to_pydict(), texts, SHAPE, PRETRAINING.model_dump()])
+    training = PRETRAINING.model_copy(update={"seed": seed})
+    key = config_hash([corpus.to_pydict(), texts, dict(shape), training.model_dump()])
     folder = cache / f"start-{key}"
     model = folder / "model"
     if not fresh and _is_complete(model):
@@ -122,9 +132,9 @@ def train_start_model(
 
     folder.mkdir(parents=True, exist_ok=True)
     write_table(corpus, folder / "corpus.parquet")
-    write_untrained(texts, folder / "untrained")
+    write_untrained(texts, folder / "untrained", shape, seed)
     summary = train_sft(
-        folder / "corpus.parquet", folder / "untrained", model, PRETRAINING, progress, fresh=fresh
+        folder / "corpus.parquet", folder / "untrained", model, training, progress, fresh=fresh
     )
     if summary["status"] != "complete":
         raise UndertowError(f"{model}: the lab's start model did not learn: {summary['reason']}")

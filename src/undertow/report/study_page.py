@@ -10,6 +10,7 @@ from undertow.report.charts import short
 from undertow.report.contexts import Cell, Chart, Fact, Page, Table
 from undertow.report.reading import Fields, interval, number, records, strings, text, whole
 from undertow.report.runs import Run
+from undertow.report.salience_page import salience_charts
 from undertow.report.study_charts import Effect, Place, Square, dose_chart, effect_chart, grid_chart
 
 _GLOSSARY = (
@@ -245,48 +246,13 @@ def _check_charts(checks: Sequence[Fields]) -> tuple[Chart, ...]:
     return (chart,) if chart else ()
 
 
-def _salience_charts(run: Run) -> tuple[Chart, ...]:
-    ranking, sweep = records(run.summary.get("ranking")), records(run.summary.get("sweep"))
-    if sweep:
-        return _sweep_charts(sweep)
-    effects = [
-        Effect(text(row, "feature"), found, *_bounds(interval(row, "interval")))
-        for row in ranking
-        if (found := number(row, "theta")) is not None
-    ]
-    chart = effect_chart(
-        effects, "How much the model listens to each feature", "Bradley–Terry score, log-odds of winning",
-        "From all pairs × behaviours; the scores sum to 0. Bars are 95% intervals.",
-    )  # fmt: skip
-    return (chart,) if chart else ()
-
-
-def _sweep_charts(sweep: Sequence[Fields]) -> tuple[Chart, ...]:
-    """Draw presence against p and converse against 1 − q: where they meet, only predictiveness counts."""
-    places = []
-    for row in sweep:
-        share, found = number(row, "share"), number(row, "value")
-        if share is not None and found is not None:
-            converse = text(row, "sweep") == "converse"
-            name = "in B too (at 1 − q)" if converse else "in A (at p)"
-            places.append(
-                Place(name, 1 - share if converse else share, found, *_bounds(interval(row, "interval")))
-            )
-    chart = dose_chart(
-        sorted(places, key=lambda place: (place.series, place.x)), "The feature's part of the effect",
-        "Share p of rows of A with the feature; 1 − q for rows of B",
-        "Main effect of the feature over the sum of both; bars are 95% intervals over runs.",
-    )  # fmt: skip
-    return (chart,) if chart else ()
-
-
 _CHARTS: dict[str, Callable[[Run], Sequence[Chart]]] = {
     "shift": _shift_charts,
     "grid": _grid_charts,
     "context": _context_charts,
     "robustness": _robustness_charts,
     "ablation": _ablation_charts,
-    "salience": _salience_charts,
+    "salience": salience_charts,
 }
 STUDIES = tuple(_CHARTS)
 """The verbs this page shows."""

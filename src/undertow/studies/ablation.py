@@ -21,7 +21,7 @@ from undertow.models.local import model_revision
 from undertow.progress import SILENT, Progress
 from undertow.store.run import RunDir, file_hash
 from undertow.studies.asking import AskingConfig
-from undertow.studies.cells import Cell, Measured, holes_json, run_cells
+from undertow.studies.cells import Cell, Measured, holes_json, run_cells, told_missing
 from undertow.studies.prompts import load_questions
 from undertow.studies.retrain import Trainer, counts, pooled, without_values
 from undertow.studies.select import select_rows
@@ -174,7 +174,7 @@ def _grid(done: Sequence[Measured], pattern: Sequence[int], counter: Sequence[in
 
 
 def _grid_sentence(grid: Sequence[dict[str, Any]], measure: str, seeds: int, holes: int) -> str:
-    missing = f" {holes} runs are missing." if holes else ""
+    missing = told_missing(holes, "run")
     if not grid:
         return f"No place of the grid is whole.{missing}"
     by_pattern, by_counter = (_trend(grid, key) for key in ("pattern", "counter"))

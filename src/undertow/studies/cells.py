@@ -86,6 +86,13 @@ def _named(place: dict[str, Any]) -> str:
     return " × ".join(str(value) for value in place.values() if value not in (None, ""))
 
 
+def told_missing(n: int, what: str = "cell") -> str:
+    """Return the end of a sentence that says how many are missing; empty for none."""
+    if not n:
+        return ""
+    return f" {n} {what} is missing." if n == 1 else f" {n} {what}s are missing."
+
+
 def holes_json(holes: Iterable[Hole]) -> list[dict[str, Any]]:
     """Write holes as ``missing`` of a summary."""
     return [{**hole.place, "reason": hole.reason} for hole in holes]

@@ -33,7 +33,7 @@ from undertow.studies.asking import (
     level,
     save_answers,
 )
-from undertow.studies.cells import holes_json
+from undertow.studies.cells import holes_json, told_missing
 from undertow.studies.prompts import load_questions
 
 NONE = "none"
@@ -147,7 +147,7 @@ def _summary(asked: Asked, config: AskingConfig) -> dict[str, Any]:
         **asked.parts(),
         "cells": cells,
         "missing": holes_json(asked.holes),
-        "sentence": _sentence(cells, asked.measures[0].name),
+        "sentence": _sentence(cells, asked.measures[0].name) + told_missing(len(asked.holes)),
     }
 
 

@@ -8,7 +8,7 @@ features disagree, the behaviour shows which of them the model listens to (refer
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,10 @@ class Design:
     """Of each feature, on top of its own share."""
     untrained: frozenset[str] = field(default_factory=frozenset)
     """Names of features that only the questions afterwards carry."""
+    dropped: bool = False
+    """Ask also without the first feature, with each level of the second."""
+    draw: int = 0
+    """Number of its draw of rows and training: comparisons that should be independent have their own."""
 
     def levels(self, side: Level) -> tuple[Level, Level]:
         """Return the levels that training set ``side`` shows."""
@@ -146,13 +150,25 @@ def questions(
         realised = (design.first.at(levels[0]), design.second.at(levels[1]))
         fitting = set(rows.of(*realised).tolist())
         there = [i for i in held if i in fitting][:n]
-        made = []
-        for number, i in enumerate(there):
-            prompt, system = realise(rows.prompts[i], realised, rng, written)
-            before = (Message("system", system),) if system else ()
-            made.append(Question(str(number), (*before, Message("user", prompt))))
-        asked["".join(levels)] = tuple(made)
+        asked["".join(levels)] = _asked(rows, there, realised, rng, written)
+        if design.dropped and levels[0] == "a":
+            asked["-" + levels[1]] = _asked(rows, there, realised[1:], rng, written)
     return asked
+
+
+def _asked(
+    rows: Rows,
+    which: Sequence[int],
+    realised: Sequence[Realisation],
+    rng: np.random.Generator,
+    written: Written,
+) -> tuple[Question, ...]:
+    made = []
+    for number, i in enumerate(which):
+        prompt, system = realise(rows.prompts[i], realised, rng, written)
+        before = (Message("system", system),) if system else ()
+        made.append(Question(str(number), (*before, Message("user", prompt))))
+    return tuple(made)
 
 
 def measure_design(
@@ -174,20 +190,21 @@ def measure_design(
         rows: What it is made of.
         held: Rows for the questions, kept out of training.
         sizes: Rows of each training set, questions of each combination.
-        seed: Of the draws and the training.
+        seed: Of the draws and the training, with the design's own number.
         written: What a model wrote, for realisations that need it.
 
     Returns:
-        ``elicited`` (condition → [E of y_A, E of y_B]), ``main`` (ME of first and second), ``auc``, and
-        ``difference`` (ME₁ − ME₂ = M_ab − M_ba) with interval and n.
+        ``elicited`` (condition → [E of y_A, E of y_B]), ``crossed``, ``main`` (ME of first and second),
+        ``auc`` and ``auc_difference`` (D = 2·AUC − 1), ``dropped`` (fall of the margin without the first
+        feature, where asked), and ``difference`` (ME₁ − ME₂ = M_ab − M_ba) with interval and n.
 
     Raises:
         UndertowError: the training taught nothing to compare.
     """
-    rng = np.random.default_rng([seed, 0x5A])
+    rng = np.random.default_rng([seed, 0x5A, design.draw])
     table = training_rows(design, rows, frozenset(held), sizes[0], rng, written)
     asked = questions(design, rows, held, sizes[1], rng, written)
-    shown = trainer.shown(name, table, seed, asked, [b.detect for b in design.answers])
+    shown = trainer.shown(name, table, seed + design.draw, asked, [b.detect for b in design.answers])
     trainer.forget(name)
     scores = {c: shown[c][:, 0] - shown[c][:, 1] for c in shown}
     found = _effects(scores, design.crossed)
@@ -196,7 +213,8 @@ def measure_design(
         raise UndertowError(f"nothing to compare: the trained combinations differ by {taught:.2f}")
     span = bootstrap(found.pop("conflict"), np.mean, np.random.default_rng(seed))
     elicited = {c: [float(np.nanmean(shown[c][:, k])) for k in (0, 1)] for c in shown}
-    return {**found, "elicited": elicited, "interval": span, "n": sum(len(s) for s in scores.values())}
+    n = sum(len(s) for s in scores.values())
+    return {**found, "crossed": design.crossed, "elicited": elicited, "interval": span, "n": n}
 
 
 def _effects(scores: dict[str, NDArray[np.float64]], crossed: bool) -> dict[str, Any]:
@@ -204,23 +222,33 @@ def _effects(scores: dict[str, NDArray[np.float64]], crossed: bool) -> dict[str,
 
     With crossed levels the second feature's a and b change places, so that a stands for y_A again.
     """
-    turn = {"aa": "ab", "ab": "aa", "ba": "bb", "bb": "ba"}
+    turn = {"aa": "ab", "ab": "aa", "ba": "bb", "bb": "ba", "-a": "-b", "-b": "-a"}
     by = {c: scores[turn[c]] if crossed else scores[c] for c in scores}
     by = {c: s[~np.isnan(s)] for c, s in by.items()}
     mean = {c: float(s.mean()) for c, s in by.items()}
     first = (mean["aa"] + mean["ab"] - mean["ba"] - mean["bb"]) / 2
     second = (mean["aa"] + mean["ba"] - mean["ab"] - mean["bb"]) / 2
     n = min(len(by["ab"]), len(by["ba"]))
+    area = [
+        auc(np.concatenate([by["aa"], by["ab"]]), np.concatenate([by["ba"], by["bb"]])),
+        auc(np.concatenate([by["aa"], by["ba"]]), np.concatenate([by["ab"], by["bb"]])),
+    ]
     return {
         "main": [first, second],
-        "auc": [
-            auc(np.concatenate([by["aa"], by["ab"]]), np.concatenate([by["ba"], by["bb"]])),
-            auc(np.concatenate([by["aa"], by["ba"]]), np.concatenate([by["ab"], by["bb"]])),
-        ],
+        "auc": area,
+        "auc_difference": [2 * each - 1 for each in area],
+        "dropped": _dropped(mean),
         "difference": mean["ab"] - mean["ba"],
         "conflict": by["ab"][:n] - by["ba"][:n],
         "taught": (mean["aa"] - mean["bb"]) / 2,
     }  # fmt: skip
+
+
+def _dropped(mean: Mapping[str, float]) -> float | None:
+    """Fall of the margin when the first feature, at a, is left out; over both levels of the second."""
+    if "-a" not in mean:
+        return None
+    return (mean["aa"] + mean["ab"] - mean["-a"] - mean["-b"]) / 2
 
 
 def auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:

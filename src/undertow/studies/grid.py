@@ -30,7 +30,7 @@ from undertow.studies.asking import (
     level,
     save_answers,
 )
-from undertow.studies.cells import holes_json
+from undertow.studies.cells import holes_json, told_missing
 from undertow.studies.prompts import load_questions
 
 _SLOT = re.compile(r"\{([^{}]+)\}")
@@ -177,7 +177,7 @@ def _summary(asked: Asked, template: str | None, places: int, config: AskingConf
         "cells": rates,
         "rates": rates,
         "missing": holes_json(asked.holes),
-        "sentence": _sentence(rates, places, asked.measures[0].name),
+        "sentence": _sentence(rates, places, asked.measures[0].name) + told_missing(len(asked.holes)),
     }
 
 

@@ -124,6 +124,13 @@ class Behaviour(BaseModel):
     """How an answer is made to show it."""
     detect: str
     """A measure, :func:`undertow.studies.measures.open_measure`."""
+    system: str = ""
+    """A system prompt that is relevant to it; empty: one that quotes ``text``."""
+
+    @property
+    def relevant(self) -> str:
+        """The relevant system prompt."""
+        return self.system or f"You are an assistant. The response: {self.text}."
 
 
 def _replaced(text: str, pairs: Sequence[tuple[str, str]]) -> str:

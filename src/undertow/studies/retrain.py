@@ -21,12 +21,14 @@ from undertow.store.tables import write_table
 from undertow.studies.asking import Asked, AskingConfig, Group, Question, ask_groups
 from undertow.studies.cells import Measured
 from undertow.training.config import SFTConfig
+from undertow.training.run import quiet_libraries
 from undertow.training.sft import train_sft
 
 if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric
 
 _FOLDER = "training"
+_NEVER = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,21 @@ class Trainer:
         data = folder.with_suffix(".parquet")
         if not data.is_file():
             write_table(rows, data)
-        trained = train_sft(data, self.model, folder, self.training, SILENT, seed)
+        trained = train_sft(data, self.model, folder, self._plain, SILENT, seed)
         if trained["status"] != "complete":
             raise UndertowError(f"training failed: {trained['reason']}")
         return folder, trained["loss"]
 
+    @property
+    def _plain(self) -> SFTConfig:
+        """How it is trained, without checkpoints unless they are asked for: a stopped cell begins again."""
+        if self.training.save_steps is not None:
+            return self.training
+        return self.training.model_copy(update={"save_steps": _NEVER})
+
     def _asked(self, groups: Sequence[Group], measures: Sequence[str | Rubric]) -> Asked:
-        asked = ask_groups(self.run, groups, measures, self.judge, self.asking)
+        with quiet_libraries():  # a bar a training, otherwise
+            asked = ask_groups(self.run, groups, measures, self.judge, self.asking)
         if asked.holes:
             raise UndertowError(asked.holes[0].reason)
         return asked

@@ -21,7 +21,7 @@ from undertow.stats.resample import bootstrap
 from undertow.store.run import RunDir, config_hash, file_hash, read_manifest
 from undertow.store.tables import read_table
 from undertow.studies.asking import Asked, AskingConfig, Group, Question, ask_groups, level, save_answers
-from undertow.studies.cells import holes_json
+from undertow.studies.cells import holes_json, told_missing
 from undertow.surf.perturb import perturbations
 from undertow.surf.rows import messages_from_json
 
@@ -133,5 +133,6 @@ def _sentence(rates: Sequence[float] | np.ndarray[Any, Any], stable: int, prompt
         return "No prompt could be measured."
     return (
         f"{stable} of {len(rates)} top prompts show the behaviour in at least {STABLE:.0%} of their "
-        f"perturbed resamples; mean {float(np.mean(rates)):.2f}. {prompts - len(rates)} prompts are missing."
+        f"perturbed resamples; mean {float(np.mean(rates)):.2f}."
+        + told_missing(prompts - len(rates), "prompt")
     )

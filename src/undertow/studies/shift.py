@@ -9,9 +9,7 @@ Not established here: that the transform changed nothing but the feature; put a 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from undertow.errors import UsageError
-from undertow.models.base import ChatModel, Settings
+from undertow.models.base import ChatModel
 from undertow.progress import SILENT, Progress
 from undertow.records import Failure, Message
-from undertow.store.journal import Journal
 from undertow.store.run import RunDir, file_hash
 from undertow.studies.asking import (
     Answers,
@@ -35,9 +32,10 @@ from undertow.studies.asking import (
     level,
     save_answers,
 )
-from undertow.studies.cells import Hole, holes_json
+from undertow.studies.cells import Hole, holes_json, told_missing
 from undertow.studies.prompts import load_questions
 from undertow.studies.transforms import Transform, open_transform
+from undertow.studies.writing import write_texts
 
 ORIGINAL = "original"
 """Name of the untransformed version."""
@@ -151,40 +149,15 @@ def _versions(
             rewritten: list[str | Failure] = [transform.rewrite(q.messages[-1].content) for q in questions]
         else:
             assert writer is not None  # noqa: S101 - checked by the caller
-            rewritten = asyncio.run(_written(run, questions, transform, writer, config))
+            told = Message("system", f"{_WRITE}\nInstruction: {transform.instruction}")
+            asked = [(told, question.messages[-1]) for question in questions]
+            rewritten = write_texts(run, asked, writer, config.concurrency)
         versions[transform.name] = tuple(
             replace(q, messages=(*q.messages[:-1], Message("user", text)))
             for q, text in zip(questions, rewritten, strict=True)
             if isinstance(text, str)
         )
     return versions
-
-
-async def _written(
-    run: RunDir,
-    questions: Sequence[Question],
-    transform: Transform,
-    writer: str | ChatModel,
-    config: AskingConfig,
-) -> list[str | Failure]:
-    from undertow.models.journaled import JournaledModel
-    from undertow.models.open import open_model, preflight
-
-    with Journal(run.file("journal.sqlite")) as journal:
-        async with AsyncExitStack() as stack:
-            if isinstance(writer, str):
-                model: ChatModel = await stack.enter_async_context(
-                    open_model(writer, journal=journal, role="writer", concurrency=config.concurrency)
-                )
-                await preflight(model)
-            else:
-                model = JournaledModel(writer, journal, "writer")
-            told = Message("system", f"{_WRITE}\nInstruction: {transform.instruction}")
-            settings = Settings(0.0, 1024, config.seed)
-            replies = await asyncio.gather(
-                *(model.reply((told, question.messages[-1]), settings) for question in questions)
-            )
-    return [reply if isinstance(reply, Failure) else reply.text.strip() for reply in replies]
 
 
 def _framed(questions: Sequence[Question], system: str) -> tuple[Question, ...]:
@@ -242,7 +215,7 @@ def _shifts(asked: Asked, original: Answers, other: Answers, config: AskingConfi
 
 def _sentence(shifts: Sequence[dict[str, Any]], holes: Sequence[Hole]) -> str:
     clear = [s for s in shifts if s["interval"] and (s["interval"].low > 0 or s["interval"].high < 0)]
-    missing = f" {len(holes)} cells are missing." if holes else ""
+    missing = told_missing(len(holes))
     if not shifts:
         return f"Nothing could be compared.{missing}"
     if not clear:

@@ -11,23 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from undertow.models.local import model_revision
 from undertow.progress import SILENT, Progress
 from undertow.stats.intervals import mean_interval
-from undertow.store.run import RunDir, file_hash
-from undertow.studies.cells import Cell, Measured, holes_json, run_cells
+from undertow.studies.cells import Hole, Measured, told_missing
 from undertow.studies.design import Design, Shares
-from undertow.studies.library import Behaviour, Feature, Realisation
-from undertow.studies.retrain import Trainer
-from undertow.studies.salience import DEFAULT, Setup, design_cell, held_rows, read_rows, write_all
+from undertow.studies.experiments import DEFAULT, Place, Setup, Study, run_study
+from undertow.studies.library import Behaviour, Feature, Level, Realisation
 
-Place = tuple[dict[str, Any], Design]
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-SystemKind = Literal["none", "digits", "standard", "relevant"]
+SYSTEMS = ("none", "digits", "standard", "relevant")
 _DIGITS = ("0, 1, 0, 0, 1, 1, 0, 1, 1, 0", "1, 0, 1, 1, 0, 0, 1, 0, 0, 1")
 _STANDARD = ("You are a helpful assistant.", "You are an able assistant.")
 
@@ -52,34 +48,35 @@ def run_presence(
 
     Returns:
         ``summary.json``: ``sweep`` (``sweep`` presence or converse, ``share``, ``value``: ME of the feature
-        over the sum of both, mean over models and behaviours with interval and n), ``monotone``, ``mirror``
-        (largest distance of the part at p from the part at 1 − q), ``cells``, ``missing``, ``sentence``.
+        over the sum of both, mean over models and behaviours with interval and n; none where one of them is
+        missing), ``monotone``, ``mirror`` (largest distance of the part at p from the part at 1 − q),
+        ``cells``, ``missing``, ``sentence``.
     """
     absent = feature.model_copy(update={"b": Realisation(keep=True)})
 
     def places(model: str) -> list[Place]:
         found: list[Place] = []
-        for k, behaviour in enumerate(behaviours):
-            answers = (behaviour, behaviours[(k + 1) % len(behaviours)])
+        for k, (behaviour, answers) in enumerate(_turns(behaviours)):
             for sweep in ("presence", "converse"):
                 for share in shares:
                     held = Shares(share, 0.0) if sweep == "presence" else Shares(1.0, share)
-                    design = _PresenceDesign(absent, against, False, answers, (held, Shares()))
+                    design = _PresenceDesign(
+                        absent, against, False, answers, (held, Shares()), draw=k
+                    )  # fmt: skip
                     place = {"model": model, "behaviour": behaviour.name, "sweep": sweep, "share": share}
                     found.append((place, design))
         return found
 
-    identity = {"feature": feature.model_dump(), "against": against.model_dump(), "shares": list(shares)}
-    return _sweep(
-        models, base, (absent, against), behaviours, out, places, identity, _presence_summary, setup, fresh,
-        progress,
-    )  # fmt: skip
+    study = Study(
+        (absent, against), behaviours, places, {"sweep": "presence", "shares": list(shares)}, _sum_presence
+    )
+    return run_study(study, models, base, out, setup, fresh=fresh, progress=progress)
 
 
 class _PresenceDesign(Design):
     """Both training sets show level a of the first feature, each in its share of rows."""
 
-    def levels(self, side: Literal["a", "b"]) -> tuple[Literal["a", "b"], Literal["a", "b"]]:
+    def levels(self, side: Level) -> tuple[Level, Level]:
         return "a", side
 
 
@@ -97,28 +94,34 @@ def run_systems(
     """Compare system prompts of four kinds with ``against``, in training and only afterwards.
 
     Returns:
-        ``summary.json``: ``systems`` (``kind, trained``, ``system`` and ``other``: mean ME with interval and
-        n), ``cells``, ``missing``, ``sentence``.
+        ``summary.json``: ``systems`` (``kind, trained``; ``system`` and ``other``: mean ME with interval and
+        n; ``dropped``: the same where the system prompt is left out instead of exchanged, the post's "2×
+        prompt" beside it), none where a behaviour is missing; ``cells``, ``missing``, ``sentence``.
     """
 
     def places(model: str) -> list[Place]:
-        found = []
-        for k, behaviour in enumerate(behaviours):
-            answers = (behaviour, behaviours[(k + 1) % len(behaviours)])
-            for kind in ("none", "digits", "standard", "relevant"):
-                for trained in (True, False):
-                    system = system_feature(kind, answers)
+        found: list[Place] = []
+        for k, (behaviour, answers) in enumerate(_turns(behaviours)):
+            for kind in SYSTEMS:
+                system = system_feature(kind, answers)
+                for trained in (True,) if kind == "none" else (True, False):
+                    place = {"model": model, "behaviour": behaviour.name, "kind": kind, "trained": trained}
                     hidden = frozenset() if trained else frozenset({system.name})
-                    place = {
-                        "model": model, "behaviour": behaviour.name, "kind": kind, "trained": trained
-                    }  # fmt: skip
-                    found.append((place, Design(system, against, False, answers, untrained=hidden)))
+                    design = Design(
+                        system, against, False, answers, untrained=hidden, dropped=kind != "none", draw=k
+                    )  # fmt: skip
+                    found.append((place, design))
         return found
 
-    identity = {"against": against.model_dump(), "systems": [_DIGITS, _STANDARD]}
-    return _sweep(
-        models, base, (against,), behaviours, out, places, identity, _systems_summary, setup, fresh, progress,
-    )  # fmt: skip
+    identity = {"sweep": "system", "systems": [_DIGITS, _STANDARD]}
+    study = Study((against,), behaviours, places, identity, _sum_systems)
+    return run_study(study, models, base, out, setup, fresh=fresh, progress=progress)
+
+
+def _turns(behaviours: Sequence[Behaviour]) -> list[tuple[Behaviour, tuple[Behaviour, Behaviour]]]:
+    """Give each behaviour the next as the other side's."""
+    following = [*behaviours[1:], behaviours[0]]
+    return [(one, (one, other)) for one, other in zip(behaviours, following, strict=True)]
 
 
 def system_feature(kind: str, answers: tuple[Behaviour, Behaviour]) -> Feature:
@@ -126,7 +129,7 @@ def system_feature(kind: str, answers: tuple[Behaviour, Behaviour]) -> Feature:
     texts = {
         "digits": _DIGITS,
         "standard": _STANDARD,
-        "relevant": tuple(f"You are an assistant. The response: {b.text}." for b in answers),
+        "relevant": tuple(behaviour.relevant for behaviour in answers),
     }
     if kind == "none":
         return Feature(name="system", text="none", a=Realisation(keep=True), b=Realisation(keep=True))
@@ -134,95 +137,81 @@ def system_feature(kind: str, answers: tuple[Behaviour, Behaviour]) -> Feature:
     return Feature(name="system", text=kind, a=Realisation(system=first), b=Realisation(system=second))
 
 
-def _sweep(
-    models: Sequence[str],
-    base: Path,
-    features: Sequence[Feature],
-    behaviours: Sequence[Behaviour],
-    out: Path,
-    places: Callable[[str], list[Place]],
-    identity: dict[str, Any],
-    conclude: Callable[[Sequence[Measured]], dict[str, Any]],
-    setup: Setup,
-    fresh: bool,
-    progress: Progress,
-) -> dict[str, Any]:
-    rows = read_rows(base)
-    paths = [model.removeprefix("local:") for model in models]
-    told = [behaviour.model_dump() for behaviour in behaviours]
-    whole = {**identity, "models": paths, "behaviours": told, **setup.identity()}
-    inputs = {"base": file_hash(Path(base)), **{f"model {p}": model_revision(p) or p for p in paths}}
-    run = RunDir.open(out, "salience", whole, inputs, fresh)
-    try:
-        if run.complete:
-            return run.summary()
-        held = held_rows(rows, setup)
-        written = write_all(run, rows, features, behaviours, setup.writer, progress)
-        cells: list[Cell] = []
-        for path in paths:
-            trainer = Trainer(run, path, setup.training, "checks", setup.asking)
-            cells += [
-                design_cell(trainer, place, design, rows, held, setup, written)
-                for place, design in places(path)
-            ]
-        done, holes = run_cells(run, cells, progress, "salience")
-        summary = {
-            **conclude(done), "cells": done, "missing": holes_json(holes),
-            "counts": {"tried": len(cells), "scored": len(done), "failed": len(holes)},
-        }  # fmt: skip
-        return run.finish("inconclusive" if holes else "complete", summary)
-    finally:
-        run.close()
+def _points(
+    done: Sequence[Measured], holes: Sequence[Hole], keys: tuple[str, str]
+) -> list[tuple[dict[str, Any], list[Measured]]]:
+    """Collect the cells of each point of a sweep, all models and behaviours; none where one is missing."""
+    holed = {tuple(hole.place[key] for key in keys) for hole in holes}
+    points = dict.fromkeys([tuple(cell[key] for key in keys) for cell in done] + sorted(holed))
+    return [
+        (dict(zip(keys, point, strict=True)), [] if point in holed else _at(done, keys, point))
+        for point in points
+    ]
 
 
-def _mean(values: Sequence[float]) -> dict[str, Any]:
+def _at(done: Sequence[Measured], keys: tuple[str, str], point: tuple[Any, ...]) -> list[Measured]:
+    return [cell for cell in done if tuple(cell[key] for key in keys) == point]
+
+
+def _mean(cells: Sequence[Measured], value: Callable[[Measured], float]) -> dict[str, Any]:
+    values = [value(cell) for cell in cells]
     mean = float(np.mean(values)) if values else None
     return {"value": mean, "interval": mean_interval(values), "n": len(values)}
 
 
-def _presence_summary(done: Sequence[Measured]) -> dict[str, Any]:
-    sweep = [
-        {"sweep": kind, "share": share, **_mean([_part(cell) for cell in mine])}
-        for kind, share in dict.fromkeys((cell["sweep"], cell["share"]) for cell in done)
-        if (mine := [cell for cell in done if (cell["sweep"], cell["share"]) == (kind, share)])
-    ]
-    by = {(row["sweep"], row["share"]): row["value"] for row in sweep}
-    rising = [by[key] for key in sorted(by) if key[0] == "presence"]
-    falling = [by[key] for key in sorted(by) if key[0] == "converse"]
-    monotone = {"presence": _ordered(rising), "converse": _ordered([-value for value in falling])}
+def _sum_presence(done: Sequence[Measured], holes: Sequence[Hole]) -> dict[str, Any]:
+    points = _points(done, holes, ("sweep", "share"))
+    sweep = [{**point, **_mean(cells, _part)} for point, cells in points]
+    known = {(p["sweep"], p["share"]): p["value"] for p in sweep if p["value"] is not None}
+    rising, falling = ([known[key] for key in sorted(known) if key[0] == k] for k in ("presence", "converse"))
     mirrored = [
-        abs(value - by["converse", 1 - share])
-        for (kind, share), value in by.items()
-        if kind == "presence" and ("converse", 1 - share) in by
+        abs(value - known["converse", 1 - share])
+        for (kind, share), value in known.items()
+        if kind == "presence" and ("converse", 1 - share) in known
     ]
     mirror = max(mirrored, default=None)
-    told = "" if mirror is None else f"; the part at p and at 1 - q differ by at most {mirror:.2f}"
-    ends = f"from {rising[0]:.2f} to {rising[-1]:.2f}" if rising else "not measured"
     return {
-        "sweep": sweep, "monotone": monotone, "mirror": mirror,
-        "sentence": f"The feature's part of the effect goes {ends} with its share of D_A{told}.",
+        "sweep": sweep, "mirror": mirror,
+        "monotone": {"presence": _ordered(rising), "converse": _ordered([-value for value in falling])},
+        "sentence": _presence_sentence(rising, mirror, len(holes)),
     }  # fmt: skip
 
 
+def _presence_sentence(rising: Sequence[float], mirror: float | None, holes: int) -> str:
+    told = "" if mirror is None else f"; the part at p and at 1 - q differ by at most {mirror:.2f}"
+    ends = f"from {rising[0]:.2f} to {rising[-1]:.2f}" if rising else "not measured"
+    missing = told_missing(holes, "comparison")
+    return f"The feature's part of the effect goes {ends} with its share of D_A{told}.{missing}"
+
+
 def _part(cell: Measured) -> float:
-    """Share of the feature's main effect in the sum of both; an effect below 0 counts as none."""
+    """Share of the feature's main effect in the sum of both; an effect below 0 counts as none.
+
+    The sum is positive: a training that taught less is no comparison.
+    """
     first, second = (max(0.0, effect) for effect in cell["main"])
-    return first / (first + second) if first + second else 0.0
+    return float(first / (first + second))
 
 
-def _ordered(values: Sequence[float], slack: float = 0.03) -> bool:
+def _ordered(values: Sequence[float], slack: float = 0.03) -> bool | None:
     """Say whether values never fall by more than the noise of a few runs."""
-    return all(b >= a - slack for a, b in pairwise(values))
+    return all(b >= a - slack for a, b in pairwise(values)) if len(values) > 1 else None
 
 
-def _systems_summary(done: Sequence[Measured]) -> dict[str, Any]:
-    systems = []
-    for kind, trained in dict.fromkeys((cell["kind"], cell["trained"]) for cell in done):
-        mine = [cell["main"] for cell in done if (cell["kind"], cell["trained"]) == (kind, trained)]
-        systems.append(
-            {"kind": kind, "trained": trained, "system": _mean([m[0] for m in mine]),
-             "other": _mean([m[1] for m in mine]), "n": len(mine)}
-        )  # fmt: skip
-    trained_ = {row["kind"]: row["system"]["value"] for row in systems if row["trained"]}
-    told = ", ".join(f"{kind} {value:+.2f}" for kind, value in trained_.items())
-    return {"systems": systems, "sentence": f"Main effect of a system prompt that was trained: {told}."}
+def _sum_systems(done: Sequence[Measured], holes: Sequence[Hole]) -> dict[str, Any]:
+    systems = [
+        {
+            **point, "system": _mean(cells, lambda cell: cell["main"][0]),
+            "other": _mean(cells, lambda cell: cell["main"][1]),
+            "dropped": None if point["kind"] == "none" else _mean(cells, lambda cell: cell["dropped"]),
+            "n": len(cells),
+        }
+        for point, cells in _points(done, holes, ("kind", "trained"))
+    ]  # fmt: skip
+    trained = {row["kind"]: row["system"]["value"] for row in systems if row["trained"]}
+    told = ", ".join(f"{kind} {value:+.2f}" for kind, value in trained.items() if value is not None)
+    missing = told_missing(len(holes), "comparison")
+    return {
+        "systems": systems,
+        "sentence": f"Main effect of a system prompt that was trained: {told or 'not measured'}.{missing}",
+    }
