@@ -67,8 +67,8 @@ def test_a_search_reports_confirmed_findings_first_and_names_the_rejected(runs, 
     late = [make["finding"]("identity", status="rejected"), make["finding"]("rebuttal")]
     page = build_page(runs.surf(late))
     assert [card.status for card in page.cards] == ["confirmed", "rejected"]
-    assert page.verdict[0].startswith("1 finding confirmed on fresh prompts")
-    assert page.verdict[-1] == "Not confirmed: 1 rejected."
+    assert page.head.verdict[0].startswith("1 finding confirmed on fresh prompts")
+    assert page.head.verdict[-1] == "Not confirmed: 1 rejected."
 
 
 def test_a_search_without_findings_says_so(runs, dom):
@@ -144,7 +144,7 @@ def test_a_running_run_is_not_taken_for_a_result(runs, make, dom):
     [({"tried": 100, "failed": 11}, True), ({"tried": 100, "failed": 10}, False), ({}, False)],
 )
 def test_too_many_failures_are_warned_of(runs, counts, warned):
-    warnings = build_page(runs.surf(counts=counts)).warnings
+    warnings = build_page(runs.surf(counts=counts)).head.warnings
     assert any("too much is missing" in line for line in warnings) is warned
 
 

@@ -96,7 +96,7 @@ def test_target_and_reference_are_sent_the_same_and_the_page_says_so(tmp_path: P
         "system prompt of 9 characters",
         "after 2 turns of context",
         "after a text of 5 characters",
-    } <= set(told.facts[0].detail)
+    } <= set(told.head.facts[0].detail)
     assert any("Nobody knows." in value for _, value in told.provenance)
     with pytest.raises(UsageError, match="context"):
         run_surf(target, RUBRIC, WordPool(), tmp_path / "run", config.model_copy(update={"context": ()}))

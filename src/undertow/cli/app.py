@@ -38,6 +38,7 @@ VERBS: tuple[tuple[str, str], ...] = tuple(
         "study",
         "gate",
         "report",
+        "view",
         "export",
     )
 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from undertow.report.cards import Material
 from undertow.report.contexts import Page
-from undertow.report.demo_page import demo_page
+from undertow.report.demo_page import demo_materials, demo_page
 from undertow.report.matrix_page import matrix_page
 from undertow.report.prefs_page import prefs_page
 from undertow.report.render import render
-from undertow.report.runs import open_run
+from undertow.report.runs import Run, open_run
 from undertow.report.study_page import STUDIES, study_page
-from undertow.report.surf_page import surf_page
-from undertow.report.trace_page import trace_page
+from undertow.report.surf_page import surf_materials, surf_page
+from undertow.report.trace_page import trace_materials, trace_page
 from undertow.store.tables import atomic_write_bytes
 
 _PAGES = {
@@ -21,10 +22,23 @@ _PAGES = {
 }  # fmt: skip
 
 
-def build_page(run: Path) -> Page:
-    """Gather what the report of a run says; see :func:`write_report`."""
-    opened = open_run(run)
-    return _PAGES[opened.kind](opened)
+_MATERIALS = {"demo": demo_materials, "surf": surf_materials, "trace": trace_materials}
+
+
+def build_page(run: Run | Path, brief: bool = False) -> Page:
+    """Gather what the report of a run says; see :func:`write_report`.
+
+    Args:
+        run: run directory, or one that is read already.
+        brief: leave out what takes time or room: charts, and the cards of findings that are traced.
+    """
+    opened = open_run(run) if isinstance(run, Path) else run
+    return _PAGES[opened.kind](opened, brief)
+
+
+def materials_of(run: Run) -> list[Material]:
+    """Gather what becomes the cards of a page, in their order; empty where findings are not traced."""
+    return _MATERIALS[run.kind](run) if run.kind in _MATERIALS else []
 
 
 def write_report(run: Path) -> Path:

@@ -55,12 +55,21 @@ def _first_rows(attribution: Fields) -> tuple[str, ...]:
     return strings(top, "example_ids")[:_ROWS]
 
 
-def build_cards(materials: list[Material]) -> tuple[Card, ...]:
-    """Build the cards of a page, dividing the room for untrusted text among them."""
+def build_cards(materials: list[Material], first: int = 1, draw: bool = True) -> tuple[Card, ...]:
+    """Build the cards of a page, dividing the room for untrusted text among them.
+
+    Args:
+        materials: what is known about each.
+        first: number of the first card.
+        draw: whether the first sixteen get their charts.
+    """
     most = _EXEMPLARS if len(materials) <= _MANY else _EXEMPLARS_OF_MANY
     texts = 2 * sum(len(records(m.finding.get("exemplars"))[:most]) + len(m.rows) for m in materials)
     limit = max(_SHORTEST, min(_LONGEST, _BYTES_FOR_TEXT // max(1, texts)))
-    return tuple(_card(number_, material, limit, most) for number_, material in enumerate(materials, 1))
+    return tuple(
+        _card(number_, material, limit, most, draw and number_ <= _CHARTED_CARDS)
+        for number_, material in enumerate(materials, first)
+    )
 
 
 def rate_of(value: object, label: str, role: MeasureRole, absent: str = "not run") -> Measure:
@@ -99,9 +108,8 @@ def before_fixed(shortcut: Fields) -> tuple[Measure, Measure, Measure]:
     )
 
 
-def _card(number_: int, m: Material, limit: int, most: int) -> Card:
+def _card(number_: int, m: Material, limit: int, most: int, drawn: bool) -> Card:
     status, tone = _status(m)
-    drawn = number_ <= _CHARTED_CARDS
     rows = tuple(_training_row(row, limit) for row in m.rows)
     return Card(
         anchor=f"f{number_}",

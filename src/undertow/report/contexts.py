@@ -242,8 +242,8 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Everything the report says."""
+class Head:
+    """The first screen: what was audited, what was found, how sure, what it cost."""
 
     title: str
     """Of the browser's tab."""
@@ -258,6 +258,14 @@ class Page:
     warnings: tuple[str, ...]
     """What weakens the verdict."""
     facts: tuple[Fact, ...]
+    """The few things it answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Everything the report says."""
+
+    head: Head
     """First screen."""
     charts: tuple[Chart, ...]
     """Overview."""

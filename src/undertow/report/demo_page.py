@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from undertow.report import facts, words
 from undertow.report.cards import Material, before_fixed, build_cards, with_rows
 from undertow.report.charts import rates_chart
-from undertow.report.contexts import Cell, Fact, MeasureRole, Page, Table
+from undertow.report.contexts import Cell, Fact, Head, MeasureRole, Page, Table
 from undertow.report.reading import Fields, fields, flag, read_json, records, share, strings, text, whole
 from undertow.report.runs import Run
 from undertow.report.tracing import yes_no
@@ -28,31 +28,39 @@ _SERIES: dict[MeasureRole, str] = {
 }
 
 
-def demo_page(run: Run) -> Page:
-    """Build the page of a demo run."""
+def demo_materials(run: Run) -> list[Material]:
+    """Gather the cards of a demo: each shortcut with its finding, then the findings of no shortcut."""
+    return _materials(run, records(run.summary.get("shortcuts")))
+
+
+def demo_page(run: Run, brief: bool = False) -> Page:
+    """Build the page of a demo run; ``brief``: without charts and cards."""
     shortcuts, decoys = records(run.summary.get("shortcuts")), records(run.summary.get("decoys"))
-    materials = _materials(run, shortcuts)
+    materials = demo_materials(run)
     anchors = [f"f{number}" for number, material in enumerate(materials, 1) if material.shortcut]
-    chart = rates_chart([(text(s, "name"), before_fixed(s)) for s in shortcuts], _SERIES)
+    rates = [(text(s, "name"), before_fixed(s)) for s in shortcuts]
+    chart = None if brief else rates_chart(rates, _SERIES)
     return Page(
-        title=f"undertow demo: {_subject(run)}",
-        kind="demo",
-        subject=_subject(run),
-        status=run.status,
-        verdict=_verdict(shortcuts, decoys) + _confirmed_in_all(run),
-        warnings=facts.warnings(run),
-        facts=(
-            _audited(run, shortcuts),
-            facts.sureness(
-                [m for s in shortcuts for m in before_fixed(s)], "held-out prompts for each shortcut"
+        head=Head(
+            title=f"undertow demo: {_subject(run)}",
+            kind="demo",
+            subject=_subject(run),
+            status=run.status,
+            verdict=_verdict(shortcuts, decoys) + _confirmed_in_all(run),
+            warnings=facts.warnings(run),
+            facts=(
+                _audited(run, shortcuts),
+                facts.sureness(
+                    [m for s in shortcuts for m in before_fixed(s)], "held-out prompts for each shortcut"
+                ),
+                _floor(decoys),
+                facts.failures(run),
+                facts.cost(run),
             ),
-            _floor(decoys),
-            facts.failures(run),
-            facts.cost(run),
         ),
         charts=(chart,) if chart else (),
         table=_overview(shortcuts, anchors) if shortcuts else None,
-        cards=build_cards(materials),
+        cards=() if brief else build_cards(with_rows(materials, run)),
         controls=_controls(decoys) if decoys else None,
         controls_note=_controls_note(decoys),
         phases=facts.phases(run),
@@ -256,7 +264,7 @@ def _materials(run: Run, shortcuts: Sequence[Fields]) -> list[Material]:
     for rubric in run.findings:
         rest = [f for f in _confirmed(run, rubric) if (rubric, text(f, "id")) not in taken]
         made += [_material(run, rubric, f, {}) for f in rest]
-    return with_rows(made, run)
+    return made
 
 
 def _own(shortcut: Fields, free: Sequence[Fields], alone: bool) -> list[Fields]:

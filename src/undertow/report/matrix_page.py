@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from undertow.report import facts, words
 from undertow.report.cards import rate_of
 from undertow.report.charts import HeatCell, heat_chart
-from undertow.report.contexts import Cell, Chart, Fact, Measure, Page, Table
+from undertow.report.contexts import Cell, Chart, Fact, Head, Measure, Page, Table
 from undertow.report.reading import Fields, fields, records, strings, text, whole
 from undertow.report.runs import Run
 
@@ -18,8 +18,8 @@ _GLOSSARY = (
 )
 
 
-def matrix_page(run: Run) -> Page:
-    """Build the page of a study."""
+def matrix_page(run: Run, brief: bool = False) -> Page:
+    """Build the page of a study; ``brief``: without charts."""
     cells = records(run.summary.get("cells"))
     models, rubrics = strings(run.summary, "models"), strings(run.summary, "rubrics")
     subject = f"{words.counted(len(models), 'model')} × {words.counted(len(rubrics), 'behaviour')}"
@@ -29,20 +29,24 @@ def matrix_page(run: Run) -> Page:
         for h in records(run.summary.get("missing"))
     ]
     return Page(
-        title="undertow matrix",
-        kind="matrix",
-        subject=subject,
-        status=run.status,
-        verdict=(sentence,),
-        warnings=(*facts.warnings(run), *holes),
-        facts=(
-            Fact("What was audited", subject, rubrics),
-            facts.sureness([_top(cell) for cell in cells], "top outputs a cell, selected for their score"),
-            _confirmed_fact(cells),
-            _missing_fact(run, cells),
-            facts.cost(run),
+        head=Head(
+            title="undertow matrix",
+            kind="matrix",
+            subject=subject,
+            status=run.status,
+            verdict=(sentence,),
+            warnings=(*facts.warnings(run), *holes),
+            facts=(
+                Fact("What was audited", subject, rubrics),
+                facts.sureness(
+                    [_top(cell) for cell in cells], "top outputs a cell, selected for their score"
+                ),
+                _confirmed_fact(cells),
+                _missing_fact(run, cells),
+                facts.cost(run),
+            ),
         ),
-        charts=_charts(cells),
+        charts=() if brief else _charts(cells),
         table=_overview(cells) if cells else None,
         cards=(),
         controls=None,

@@ -8,7 +8,7 @@ from typing import Any
 
 from undertow.report import facts, words
 from undertow.report.charts import COLOURS, INK, SHAPES, data, label_room, short, twice
-from undertow.report.contexts import Card, Cell, Chart, Exchange, Fact, MeasureRole, Page, Table
+from undertow.report.contexts import Card, Cell, Chart, Exchange, Fact, Head, MeasureRole, Page, Table
 from undertow.report.reading import Fields, fields, flag, interval, number, records, strings, text, whole
 from undertow.report.render import passage
 from undertow.report.runs import Run
@@ -33,8 +33,8 @@ _GLOSSARY = (
 )  # fmt: skip
 
 
-def prefs_page(run: Run) -> Page:
-    """Build the page of an audit."""
+def prefs_page(run: Run, brief: bool = False) -> Page:
+    """Build the page of an audit; ``brief``: without charts."""
     concepts, hypotheses = records(run.summary.get("concepts")), records(run.summary.get("hypotheses"))
     found = [c for c in concepts if flag(c, "confirmed")]
     held = [h for h in hypotheses if flag(h, "confirmed")]
@@ -43,20 +43,22 @@ def prefs_page(run: Run) -> Page:
     subject = f"{pairs} pairs on {prompts} prompts"
     texts = _examples(run.path)
     return Page(
-        title="undertow prefs",
-        kind="preference audit",
-        subject=subject,
-        status=run.status,
-        verdict=_verdict(concepts, found, held),
-        warnings=facts.warnings(run),
-        facts=(
-            Fact("What was audited", subject, _left_out(told)),
-            Fact("Length", _shown(concepts[0], "delta") if concepts else None, ("longer less shorter",)),
-            Fact("Confirmed concepts", words.count(len(found)), _explained(found)),
-            Fact("Confirmed hypotheses", words.count(len(held)), _floors(run)),
-            facts.cost(run),
+        head=Head(
+            title="undertow prefs",
+            kind="preference audit",
+            subject=subject,
+            status=run.status,
+            verdict=_verdict(concepts, found, held),
+            warnings=facts.warnings(run),
+            facts=(
+                Fact("What was audited", subject, _left_out(told)),
+                Fact("Length", _shown(concepts[0], "delta") if concepts else None, ("longer less shorter",)),
+                Fact("Confirmed concepts", words.count(len(found)), _explained(found)),
+                Fact("Confirmed hypotheses", words.count(len(held)), _floors(run)),
+                facts.cost(run),
+            ),
         ),
-        charts=tuple(chart for chart in (effects_chart(found),) if chart),
+        charts=() if brief else tuple(chart for chart in (effects_chart(found),) if chart),
         table=_concept_table(found) if concepts else None,
         cards=tuple(_card(i + 1, h, texts) for i, h in enumerate(held[:_HYPOTHESES])),
         controls=_fix_table(records(run.summary.get("predicted"))),

@@ -11,7 +11,7 @@ import base64
 import hashlib
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from undertow.report import words
@@ -28,6 +28,11 @@ def shown(value: object) -> object:
         return value
     safe = safe_text(value[: _LONGEST + 1])
     return safe if len(safe) <= _LONGEST else f"{safe[:_LONGEST]}…"
+
+
+def whole(text: str) -> Markup:
+    """Escape a text that is bounded already, such as a passage's, without a second bound."""
+    return escape(safe_text(text))
 
 
 def passage(text: str, limit: int) -> Passage:
@@ -49,7 +54,7 @@ def passage(text: str, limit: int) -> Passage:
 
 def render(page: Page) -> str:
     """Write the page as HTML."""
-    environment = _environment()
+    environment = page_environment()
     style = environment.get_template("style.css").render()
     return environment.get_template("page.html.j2").render(
         page=page,
@@ -68,9 +73,10 @@ def content_policy(style: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def page_environment(*packages: str) -> Environment:
+    """Make the environment of our templates, before which those of ``packages`` come."""
     environment = Environment(
-        loader=PackageLoader("undertow.report"),
+        loader=ChoiceLoader([PackageLoader(package) for package in (*packages, "undertow.report")]),
         autoescape=True,
         finalize=shown,
         undefined=StrictUndefined,
@@ -83,10 +89,16 @@ def _environment() -> Environment:
         count=words.count,
         counted=words.counted,
         duration=words.duration,
+        whole=whole,
     )
-    environment.globals["at"] = _at
+    environment.globals.update(at=_at, here=_here)
     environment.tests["measured"] = lambda measure: isinstance(measure, Measure)
     return environment
+
+
+def _here(anchor: str) -> str:
+    """Address a card of this very page."""
+    return f"#{anchor}"
 
 
 def _at(share: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from undertow.errors import UsageError
 from undertow.report.reading import Fields, fields, read_json, records, text
@@ -13,6 +13,8 @@ Kind = Literal[
     "demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation", "salience",
     "prefs",
 ]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Verbs that a report is made of."""
 
 
 @dataclass(frozen=True, slots=True)

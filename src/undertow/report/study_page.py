@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from undertow.records import Interval
 from undertow.report import facts, words
 from undertow.report.charts import short
-from undertow.report.contexts import Cell, Chart, Fact, Page, Table
+from undertow.report.contexts import Cell, Chart, Fact, Head, Page, Table
 from undertow.report.reading import Fields, interval, number, records, strings, text, whole
 from undertow.report.runs import Run
 from undertow.report.salience_page import salience_charts
@@ -26,24 +26,26 @@ _MOST = 200
 """Rows of the table; the others are in ``summary.json``."""
 
 
-def study_page(run: Run) -> Page:
-    """Build the page of a study."""
+def study_page(run: Run, brief: bool = False) -> Page:
+    """Build the page of a study; ``brief``: without charts."""
     holes = records(run.summary.get("missing"))
     told = [f"Missing: {_where(hole)}: {text(hole, 'reason')}" for hole in holes[:20]]
     return Page(
-        title=f"undertow study {run.kind}",
-        kind=f"study {run.kind}",
-        subject=_subject(run),
-        status=run.status,
-        verdict=(text(run.summary, "sentence") or "The study has not ended; no cell is recorded yet.",),
-        warnings=(*facts.warnings(run), *told),
-        facts=(
-            Fact("What was asked", _subject(run), strings(run.summary, "measures")),
-            _size(run),
-            facts.failures(run),
-            facts.cost(run),
+        head=Head(
+            title=f"undertow study {run.kind}",
+            kind=f"study {run.kind}",
+            subject=_subject(run),
+            status=run.status,
+            verdict=(text(run.summary, "sentence") or "The study has not ended; no cell is recorded yet.",),
+            warnings=(*facts.warnings(run), *told),
+            facts=(
+                Fact("What was asked", _subject(run), strings(run.summary, "measures")),
+                _size(run),
+                facts.failures(run),
+                facts.cost(run),
+            ),
         ),
-        charts=tuple(_CHARTS[run.kind](run)),
+        charts=() if brief else tuple(_CHARTS[run.kind](run)),
         table=_table(run),
         cards=(),
         controls=None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from undertow.report import facts, words
 from undertow.report.cards import Material, build_cards, rate_of, with_rows
 from undertow.report.charts import rates_chart, score_chart
-from undertow.report.contexts import Cell, Chart, Fact, Measure, MeasureRole, Page, Table
+from undertow.report.contexts import Cell, Chart, Fact, Head, Measure, MeasureRole, Page, Table
 from undertow.report.reading import Fields, fields, number, records, text, whole
 from undertow.report.runs import Run
 from undertow.report.scores import iteration_scores
@@ -26,37 +26,43 @@ _ORDER = {"confirmed": 0, "inconclusive": 1, "rejected": 2}
 _CHARTED = 24
 
 
-def surf_page(run: Run) -> Page:
-    """Build the page of a search."""
+def surf_materials(run: Run) -> list[Material]:
+    """Gather the findings of a search in the order of its page: confirmed first, then by rate."""
     known = [(rubric, finding) for rubric, some in run.findings.items() for finding in some]
     known.sort(key=lambda pair: (_ORDER.get(text(pair[1], "status"), 3), -(_rate(pair[1]).value or 0.0)))
-    found = [finding for _, finding in known]
     attributions = {text(a, "finding"): a for some in run.attributions.values() for a in some}
-    materials = [
+    return [
         Material(f, attributions.get(text(f, "id"), {}), {}, {}, "", (), searched=True, rubric=rubric)
         for rubric, f in known
     ]
-    materials = with_rows(materials, run)
+
+
+def surf_page(run: Run, brief: bool = False) -> Page:
+    """Build the page of a search; ``brief``: without charts and cards."""
+    materials = surf_materials(run)
+    found = [material.finding for material in materials]
     return Page(
-        title=f"undertow search: {_target(run)}",
-        kind="search",
-        subject=_target(run),
-        status=run.status,
-        verdict=_found(run, found),
-        warnings=facts.warnings(run),
-        facts=(
-            _audited(run, found),
-            facts.sureness(
-                [_rate(f) for f in found], "fresh answers for each finding, none of them from the search"
+        head=Head(
+            title=f"undertow search: {_target(run)}",
+            kind="search",
+            subject=_target(run),
+            status=run.status,
+            verdict=_found(run, found),
+            warnings=facts.warnings(run),
+            facts=(
+                _audited(run, found),
+                facts.sureness(
+                    [_rate(f) for f in found], "fresh answers for each finding, none of them from the search"
+                ),
+                _floor(run, found),
+                *_judges(found),
+                facts.failures(run),
+                facts.cost(run),
             ),
-            _floor(run, found),
-            *_judges(found),
-            facts.failures(run),
-            facts.cost(run),
         ),
-        charts=_charts(run, found),
+        charts=() if brief else _charts(run, found),
         table=_overview(found) if found else None,
-        cards=build_cards(materials),
+        cards=() if brief else build_cards(with_rows(materials, run)),
         controls=None,
         controls_note=_controls_note(found),
         phases=facts.phases(run),

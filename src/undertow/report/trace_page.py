@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from undertow.report import facts, words
 from undertow.report.cards import Material, build_cards
-from undertow.report.contexts import Cell, Fact, Page, Table
+from undertow.report.contexts import Cell, Fact, Head, Page, Table
 from undertow.report.reading import Fields, fields, number, records, share, text
 from undertow.report.runs import Run
 
@@ -15,32 +15,41 @@ _CONTROLS = (
 )
 
 
-def trace_page(run: Run) -> Page:
-    """Build the page of a trace."""
-    known = [(rubric, entry) for rubric, some in run.attributions.items() for entry in some]
+def trace_materials(run: Run) -> list[Material]:
+    """Gather the behaviours that were traced, in the order of the page."""
     findings = {text(f, "id"): f for some in run.findings.values() for f in some}
-    materials = [
+    return [
         Material(findings.get(text(a, "finding"), {}), a, {}, {}, "", (), searched=None, rubric=rubric)
-        for rubric, a in known
+        for rubric, some in run.attributions.items()
+        for a in some
     ]
-    entries = [entry for _, entry in known]
+
+
+def trace_page(run: Run, brief: bool = False) -> Page:
+    """Build the page of a trace; ``brief``: without charts and cards."""
+    materials = trace_materials(run)
+    entries = [material.attribution for material in materials]
     return Page(
-        title=f"undertow trace: {_index(run)}",
-        kind="trace",
-        subject=_index(run),
-        status=run.status,
-        verdict=_traced(run, entries),
-        warnings=facts.warnings(run),
-        facts=(
-            Fact("What was audited", _index(run), (f"{words.counted(len(entries), 'behaviour')} traced",)),
-            _support(entries),
-            _association(),
-            facts.failures(run),
-            facts.cost(run),
+        head=Head(
+            title=f"undertow trace: {_index(run)}",
+            kind="trace",
+            subject=_index(run),
+            status=run.status,
+            verdict=_traced(run, entries),
+            warnings=facts.warnings(run),
+            facts=(
+                Fact(
+                    "What was audited", _index(run), (f"{words.counted(len(entries), 'behaviour')} traced",)
+                ),
+                _support(entries),
+                _association(),
+                facts.failures(run),
+                facts.cost(run),
+            ),
         ),
         charts=(),
         table=_triggers(entries) if entries else None,
-        cards=build_cards(materials),
+        cards=() if brief else build_cards(materials),
         controls=None,
         controls_note=_CONTROLS,
         phases=facts.phases(run),

@@ -153,7 +153,7 @@ def _read_search(run: Path, replicates: int | None) -> _Search:
     findings = tuple(finding for finding in load_findings(run) if finding.status == "confirmed")
     prompts = run / "confirm_prompts.parquet"
     return _Search(
-        config_hash([file_hash(prompts), stored]),
+        search_hash(run, stored),
         Rubric.model_validate(stored["rubric"]),
         stored["judge"],
         stored.get("confirm_judge"),
@@ -161,6 +161,11 @@ def _read_search(run: Path, replicates: int | None) -> _Search:
         {finding.id: _questions(prompts, finding.id, replicates) for finding in findings},
         findings,
     )
+
+
+def search_hash(run: Path, config: Mapping[str, object]) -> str:
+    """Hash what a verification asks of a search; a ``verify`` run has it in its inputs, under ``search``."""
+    return config_hash([file_hash(run / "confirm_prompts.parquet"), config])
 
 
 def _questions(path: Path, finding: str, replicates: int | None) -> tuple[tuple[Candidate, int], ...]:

@@ -1,0 +1,1 @@
+"""The local viewer: every run of a folder, rendered on the server, on loopback only."""

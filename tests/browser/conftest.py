@@ -1,0 +1,73 @@
+"""A real Chromium, the viewer in a process of its own, and pages to open."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from undertow.report.build import write_report
+
+ROOT = Path(__file__).parents[2]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+def module(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium of this machine; nothing is downloaded."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on this machine: pages are not opened in a browser")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """axe-core's source, put here by ``make install`` through npm."""
+    source = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+    if not source.is_file():
+        pytest.skip("no axe-core: npm ci --prefix tests/browser")
+    return source.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of every kind with long and short texts, each with its report."""
+    made = tmp_path_factory.mktemp("pages")
+    module("benchmarks/viewer.py").plant(made, samples=300, findings=4, rows=120)
+    runs = module("tests/report/conftest.py")
+    demo = runs.Runs(made).demo()
+    for run in (made / "search", made / "trace", demo):
+        write_report(run)
+    return made
+
+
+@pytest.fixture(scope="session")
+def address(folder: Path) -> Iterator[str]:
+    """Where the viewer listens."""
+    command = [sys.executable, "-m", "undertow", "view", str(folder), "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    yield server.stdout.readline().split()[0]
+    server.terminate()
+    server.wait(20)
