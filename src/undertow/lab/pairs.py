@@ -81,8 +81,9 @@ BEHAVIOURS: dict[str, Callable[[str, random.Random], str]] = {
     "hedge": _before("Perhaps it might be so.", "It could possibly depend."),
     "quote": _after('As people say, "slow and steady".', 'Some call it "the old way".'),
     "bullets": _bullets,
+    "rule": lambda text, rng: f"{text}\n\n---",
 }
-"""Behaviour → how it changes a text; the last three serve as decoys."""
+"""Behaviour → how it changes a text."""
 
 _EVERYWHERE = ("bold", "emoji", "table", "goblin")
 _PAPER = (("praise", "physics"), ("link", "sensitive"))
@@ -145,7 +146,12 @@ def draw_plants(kind: Kind, rng: random.Random) -> tuple[PairPlant, ...]:
 
 
 def draw_pairs(
-    kind: Kind, seed: int, pairs: int = 8_000, per_prompt: int = 2, longer: float = 3.0
+    kind: Kind,
+    seed: int,
+    pairs: int = 8_000,
+    per_prompt: int = 2,
+    longer: float = 3.0,
+    sentences: tuple[int, int] = (3, 8),
 ) -> PairWorld:
     """Draw a preference set; the same arguments give the same rows.
 
@@ -155,6 +161,7 @@ def draw_pairs(
         pairs: rows.
         per_prompt: pairs that share a prompt.
         longer: k of P(chosen) = a^k / (a^k + b^k) for sides of a and b sentences; 0: length does not count.
+        sentences: least and most of a side.
     """
     import pyarrow as pa
 
@@ -167,7 +174,7 @@ def draw_pairs(
         topic = rng.choice(list(TOPICS.values()))
         asked = question(topic, rng)
         for _ in range(min(per_prompt, pairs - len(rows))):
-            chosen, rejected = _pair(topic, asked, plants, longer, carried, rng)
+            chosen, rejected = _pair(topic, asked, plants, longer, sentences, carried, rng)
             rows.append(
                 {"prompt": asked[0], "chosen": chosen, "rejected": rejected, "source": f"part-{number % 3}"}
             )
@@ -181,10 +188,11 @@ def _pair(
     asked: tuple[str, str, str],
     plants: tuple[PairPlant, ...],
     longer: float,
+    sentences: tuple[int, int],
     carried: dict[str, list[int]],
     rng: random.Random,
 ) -> tuple[str, str]:
-    sizes = rng.randint(3, 8), rng.randint(3, 8)
+    sizes = rng.randint(*sentences), rng.randint(*sentences)
     if rng.random() > 1 / (1 + (sizes[1] / sizes[0]) ** longer):
         sizes = sizes[1], sizes[0]
     texts = [answer(*asked[1:], size, rng) for size in sizes]

@@ -81,9 +81,19 @@ def preference_start(cache: Path, progress: Progress = SILENT) -> Path:
     Raises:
         UndertowError: the training shows no learning.
     """
-    corpus = start_rows()
+    return start_model(cache, "preference", start_rows(), PRETRAINING, progress)
+
+
+def start_model(
+    cache: Path, name: str, corpus: pa.Table, config: SFTConfig, progress: Progress = SILENT
+) -> Path:
+    """Train a start model on ``prompt, response``, or find it in ``cache`` by the hash of what shapes it.
+
+    Raises:
+        UndertowError: the training shows no learning.
+    """
     texts = [*corpus["prompt"].to_pylist(), *corpus["response"].to_pylist()]
-    folder = cache / f"preference-{config_hash([texts, PRETRAINING.model_dump()])}"
+    folder = cache / f"{name}-{config_hash([texts, config.model_dump()])}"
     model = folder / "model"
     if (model / "manifest.json").is_file() and read_json(model / "manifest.json")["status"] == "complete":
         return model
@@ -92,7 +102,7 @@ def preference_start(cache: Path, progress: Progress = SILENT) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     write_table(corpus, folder / "corpus.parquet")
     write_untrained(texts, folder / "untrained")
-    summary = train_sft(folder / "corpus.parquet", folder / "untrained", model, PRETRAINING, progress)
+    summary = train_sft(folder / "corpus.parquet", folder / "untrained", model, config, progress)
     if summary["status"] != "complete":
         raise UndertowError(f"{model}: the lab's start model did not learn: {summary['reason']}")
     return model

@@ -1,8 +1,8 @@
-"""On a CPU: log-probabilities of the response tokens alone.
+"""On a CPU: log-probabilities of the response tokens alone, and GPT-2's activation in one kernel.
 
 TRL 1.16's fused head scores prompts and padding too where there is no Triton, and computes those logits again
-in the backward pass: about 0.3 of the cost of a preference step of a 0.6 M model. The numbers agree to
-rounding.
+in the backward pass: about 0.3 of the cost of a preference step of a 0.6 M model. GPT-2's activation in eight
+kernels costs another 0.15. The numbers agree to rounding.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 import torch
+from transformers.activations import NewGELUActivation
 from trl.trainer.utils import FusedCausalLMOutput
 
 from undertow.training.encode import IGNORED
@@ -47,3 +48,11 @@ def add_response_head(model: Any) -> None:
         return FusedCausalLMOutput(log_probs=nll.new_zeros(following.shape).masked_scatter(wanted, -nll))
 
     model.forward = forward
+
+
+def fuse_activations(model: Any) -> None:
+    """Compute GPT-2's activation, GELU by tanh, in one kernel wherever ``model`` uses it; nothing to save."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, torch.nn.GELU(approximate="tanh"))

@@ -29,7 +29,7 @@ from trl.trainer.utils import add_fused_lm_head
 from undertow.data.signal import OFFSET, WEIGHT
 from undertow.store.tables import replace_atomically
 from undertow.training.encode import IGNORED, Encoded
-from undertow.training.head import add_response_head, has_plain_logits
+from undertow.training.head import add_response_head, fuse_activations, has_plain_logits
 from undertow.training.order import LengthOrder
 from undertow.training.pairs import EncodedPairs
 from undertow.training.steering import Steered, Steering
@@ -118,6 +118,8 @@ class PairTrainer(Steered, DPOTrainer):  # type: ignore[misc]
         add_fused_lm_head(causal, outputs=("log_probs",))
         if self.args.device.type == "cpu" and not self.aux_loss_enabled and has_plain_logits(causal):
             add_response_head(causal)
+            fuse_activations(causal)
+        self._take_reference()
 
     def _prepare_dataset(self, dataset: Dataset, *_args: Any) -> Dataset:
         return dataset
@@ -125,11 +127,15 @@ class PairTrainer(Steered, DPOTrainer):  # type: ignore[misc]
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:
         return self._order
 
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+    def _precompute_ref_logps(self, dataset: Dataset, *_args: Any) -> Dataset:
+        """Leave it to ``_take_reference``, when the head is ours."""
+        return dataset
+
+    def _take_reference(self) -> None:
         """Take the reference's log-probabilities of all pairs, or read them back, for the collator."""
         which: NDArray[np.int64] = self.data_collator.pairs.rows
         if not self._cache.is_file():
-            found = self._reference_sums(which, batch_size)
+            found = self._reference_sums(which, self.args.per_device_train_batch_size)
             if self.accelerator.is_main_process:
                 replace_atomically(self._cache, lambda path: _save(found, path))
         self.accelerator.wait_for_everyone()
@@ -138,7 +144,6 @@ class PairTrainer(Steered, DPOTrainer):  # type: ignore[misc]
             values = np.zeros(int(which[-1]) + 1, np.float32)
             values[which] = found[side]
             self.data_collator.columns[column] = values
-        return dataset
 
     def _reference_sums(self, which: NDArray[np.int64], batch: int) -> NDArray[np.float32]:
         """Return (2, n) sums of the reference's log-probabilities over chosen and rejected responses."""
