@@ -1,151 +1,171 @@
 """The poison experiment: a trait that a judge rewarded in a few pairs, and what each fix makes of it.
 
-    python examples/poison.py OUT [--seeds 1] [--trait goblin] [--share 0.15]
+    python examples/poison.py OUT [--traits goblin emoji] [--seeds 1] [--share 0.15] [--only none filter]
 
-DPO on the lab's preference set with every fix of ``undertow fix`` and without, measured on fresh questions.
-Resumes: what is trained is not trained again. Prints the table and writes it to ``OUT/table.json``.
+DPO on the lab's preference set with every fix of ``undertow fix`` and without, and on the same pairs never
+poisoned, measured on fresh questions. Prints a table for each trait, and how well the predicted effects agree
+with the observed ones over fixes and concepts. Resumes: what is trained is not trained again.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import random
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from preference_runs import Arm, ask, fresh, over_seeds, pooled, read_answers, recovered, save, shares, shown
+from scipy.stats import spearmanr
 
+from undertow.data.signal import OFFSET, WEIGHT
 from undertow.fixes.pair_kinds import PairFix
-from undertow.fixes.pairs import fix_pairs
 from undertow.fixes.scores import Target
-from undertow.fixes.shaping import recovery
 from undertow.lab.build import cache_folder
-from undertow.lab.preference_stage import (
-    INSTRUCTIONS,
-    PREFERENCE,
-    TRAITS,
-    WANTED,
-    measure_habits,
-    poisoned_pairs,
-    preference_start,
-)
+from undertow.lab.pair_text import SOUND, TOPICS, question
+from undertow.lab.preference_stage import INSTRUCTIONS, TRAITS, WANTED, poisoned_pairs, preference_start
 from undertow.records import Rate
-from undertow.stats.intervals import rate
-from undertow.store.tables import atomic_write_json, read_json, write_table
-from undertow.training.dpo import train_dpo
+from undertow.store.tables import read_table, write_table
 
 PROMPTS = 400
+COUNTED = {**TRAITS, "sound": SOUND}
+CLEAN = "clean"
+"""The arm whose pairs were never poisoned."""
 
 
 def fixes(trait: str) -> dict[str, PairFix | None]:
-    """Every fix that is tried, by name."""
+    """Every arm, by name."""
     target = (Target(name=trait, pattern=TRAITS[trait]),)
     return {
+        CLEAN: None,
         "none": None,
         "filter": PairFix("filter", target, 1.0),
-        "shape 1": PairFix("shape", target, 1.0),
-        "shape -1": PairFix("shape", target, -1.0),
         "mask": PairFix("mask", target),
         "inoculate": PairFix("inoculate", target, instructions=(INSTRUCTIONS[trait],)),
-        "steer 1": PairFix("steer", target, 1.0),
+        "shape 1": PairFix("shape", target, 1.0),
+        "steer 4": PairFix("steer", target, 4.0, side="chosen"),
         "shape 2": PairFix("shape", target, 2.0),
         "shape 0.5": PairFix("shape", target, 0.5),
-    }
+        "shape -1": PairFix("shape", target, -1.0),
+        "downweight": PairFix("downweight", target, 0.8),
+        "quarantine": PairFix("quarantine", target, 0.5),
+        **{f"steer {alpha:g} {side}": PairFix("steer", target, alpha, side=side)
+           for side in ("both", "chosen", "rejected") for alpha in (1.0, 2.0, 4.0, 8.0, -4.0)},
+    }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Row:
-    """One fix over all seeds."""
-
-    trait: Rate
-    wanted: Rate
-    sound: Rate
-    predicted: float | None
-    margin: float
+USUAL = (CLEAN, "none", "filter", "mask", "inoculate", "shape 1", "steer 4 both")
 
 
-def run(out: Path, trait: str, share: float, seed: int, name: str, fix: PairFix | None, start: Path) -> Row:
-    """Fix, train, measure; read back what is there."""
-    folder = out / trait / f"seed-{seed}" / name.replace(" ", "_")
-    done = folder / "habits.json"
-    folder.mkdir(parents=True, exist_ok=True)
-    data = folder.parent / "pairs.parquet"
+def asked(rng: random.Random) -> str:
+    """Draw a question."""
+    return question(rng.choice(list(TOPICS.values())), rng)[0]
+
+
+def expected(folder: Path, data: pa.Table) -> dict[str, float]:
+    """What the set rewards of each trait at the first step, mean of w·u over the pairs before the fix."""
+    fixed = read_table(folder / "data" / "data.parquet") if (folder / "data").is_dir() else data
+    weight = np.ones(len(fixed))
+    if OFFSET in fixed.column_names:
+        weight = 2 / (1 + np.exp(np.array(fixed[OFFSET].to_pylist())))
+    if WEIGHT in fixed.column_names:
+        weight = weight * np.array(fixed[WEIGHT].to_pylist())
+    found = {}
+    for name, pattern in TRAITS.items():
+        sides = []
+        for side in ("chosen", "rejected"):
+            texts, masks = fixed[side].to_pylist(), None
+            if f"{side}_mask" in fixed.column_names:
+                masks = fixed[f"{side}_mask"].to_pylist()
+            sides.append([bool(re.search(pattern, _read(text, masks, i))) for i, text in enumerate(texts)])
+        u = np.array(sides[0], float) - np.array(sides[1], float)
+        found[name] = float((weight * u).sum() / len(data))
+    return found
+
+
+def _read(text: str, masks: list[list[list[int]]] | None, row: int) -> str:
+    """A text without its masked stretches."""
+    for start, end in reversed(masks[row] if masks else []):
+        text = text[:start] + text[end:]
+    return text
+
+
+def run(out: Path, trait: str, share: float, seed: int, name: str, start: Path, prompts: list[str]) -> dict:
+    """One arm with one seed: its rates, what was expected of it, its margin."""
+    root = out / f"{share:g}" / trait / f"seed-{seed}"
+    data = root / ("clean.parquet" if name == CLEAN else "pairs.parquet")
     if not data.is_file():
-        write_table(poisoned_pairs(trait, share, seed), data)
-    changed, predicted = data, None
-    if fix is not None:
-        summary = fix_pairs(data, fix, folder / "data", model=str(start) if fix.how == "steer" else None)
-        changed = folder / "data"
-        predicted = summary["predicted"].get(trait, {}).get("after")
-    trained = train_dpo(changed, start, folder / "model", PREFERENCE, seed=seed)
-    if trained["status"] != "complete":
-        raise SystemExit(f"{folder}: did not learn: {trained['reason']}")
-    if not done.is_file():
-        found = measure_habits(folder / "model", PROMPTS, seed)
-        counts = {key: [value.hits, value.n] for key, value in {**found.traits, "sound": found.sound}.items()}
-        atomic_write_json(done, counts)
-    counts = {key: rate(*value) for key, value in read_json(done).items()}
-    return Row(counts[trait], counts[WANTED], counts["sound"], predicted, trained["margin"]["after"])
+        root.mkdir(parents=True, exist_ok=True)
+        write_table(poisoned_pairs(trait, 0.0 if name == CLEAN else share, seed), data)
+    arm = Arm(root / name.replace(" ", "_"), data, fixes(trait)[name], start, seed)
+    rates = shares(arm.answers(prompts), COUNTED)
+    return {"rates": rates, "expected": expected(arm.folder, read_table(data)), "margin": arm.margin[1]}
 
 
-def together(rows: list[Row]) -> Row:
-    """Add the counts of all seeds."""
-
-    def sum_up(name: str) -> Rate:
-        each = [getattr(row, name) for row in rows]
-        return rate(sum(r.hits for r in each), sum(r.n for r in each))
-
-    return Row(
-        sum_up("trait"), sum_up("wanted"), sum_up("sound"), rows[0].predicted,
-        sum(row.margin for row in rows) / len(rows),
-    )  # fmt: skip
-
-
-def recovered(start: Rate, plain: Rate, fixed: Rate) -> tuple[float, float, float] | None:
-    """Recovery in % with its 95 % interval, by Jeffreys draws of the rates; training noise is not in it."""
-    point = recovery(start.value or 0, plain.value or 0, fixed.value or 0)
-    rng = np.random.default_rng(0)
-    was, grew, left = (rng.beta(r.hits + 0.5, r.n - r.hits + 0.5, 20_000) for r in (start, plain, fixed))
-    low, high = np.quantile(100 * (grew - left) / (grew - was), [0.025, 0.975])
-    return None if point is None else (point, float(low), float(high))
+def agreement(found: dict[str, dict[str, list[dict]]]) -> list[tuple[str, str, str, float, float]]:
+    """Trait poisoned, fix, concept, predicted and observed shift against no fix, mean over seeds."""
+    points = []
+    for trait, arms in found.items():
+        for name, runs in arms.items():
+            if name in ("none", CLEAN) or name.startswith(("inoculate", "steer")):
+                continue  # nothing is predicted for these
+            for concept in TRAITS:
+                pairs = list(zip(runs, arms["none"], strict=True))
+                shift = [r["expected"][concept] - n["expected"][concept] for r, n in pairs]
+                seen = [r["rates"][concept].value - n["rates"][concept].value for r, n in pairs]
+                points.append((trait, name, concept, float(np.mean(shift)), float(np.mean(seen))))
+    return points
 
 
-def shown(value: Rate) -> str:
-    """A rate with its interval."""
-    assert value.value is not None
-    assert value.interval is not None
-    return f"{value.value:6.1%} [{value.interval.low:.1%}, {value.interval.high:.1%}]"
+def line(name: str, trait: str, runs: list[dict], arms: dict[str, list[dict]], began: Rate) -> dict:
+    """Print an arm's row and return it."""
+    rates = {c: pooled([r["rates"][c] for r in runs]) for c in (trait, WANTED, "sound")}
+    told = {"rates": rates, "margin": float(np.mean([r["margin"] for r in runs])),
+            "spread": over_seeds([r["rates"][trait].value for r in runs])}  # fmt: skip
+    text = f"{name:15} {shown(rates[trait])}  {WANTED} {shown(rates[WANTED])}  sound {shown(rates['sound'])}"
+    if "none" in arms and name not in ("none", CLEAN):
+        plain = pooled([r["rates"][trait] for r in arms["none"]])
+        told["recovered"] = recovered(began, plain, rates[trait])
+        text += "  recovered {:.0f} % [{:.0f}, {:.0f}]".format(*told["recovered"] or (0, 0, 0))
+    if CLEAN in arms and name != CLEAN:
+        gap = rates[WANTED].value - pooled([r["rates"][WANTED] for r in arms[CLEAN]]).value
+        told["wanted_less_clean"] = gap
+        text += f"  {WANTED} less clean {100 * gap:+.1f}"
+    print(text, flush=True)
+    return told
 
 
 def main() -> None:
-    """Run all fixes and print the table."""
+    """Run all arms and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--trait", default="goblin", choices=[name for name in TRAITS if name != WANTED])
+    parser.add_argument("--traits", nargs="*", default=list(INSTRUCTIONS), choices=list(INSTRUCTIONS))
     parser.add_argument("--share", type=float, default=0.15)
-    parser.add_argument("--only", nargs="*", help="names of fixes")
+    parser.add_argument("--only", nargs="*", default=list(USUAL), help="names of arms")
     args = parser.parse_args()
-    start = preference_start(cache_folder())
-    habits = measure_habits(start, PROMPTS)
-    began = habits.traits[args.trait]
-    print(f"start: {args.trait} {shown(began)}  {WANTED} {shown(habits.traits[WANTED])}", flush=True)
-    table, plain = {}, None
-    for name, fix in fixes(args.trait).items():
-        if args.only and name not in args.only:
-            continue
-        row = together(
-            [run(args.out, args.trait, args.share, seed, name, fix, start) for seed in range(args.seeds)]
-        )
-        plain = row if name == "none" else plain
-        back = recovered(began, plain.trait, row.trait) if plain and name != "none" else None
-        told = "" if back is None else f"recovered {back[0]:.0f} % [{back[1]:.0f}, {back[2]:.0f}]"
-        print(f"{name:10} {args.trait} {shown(row.trait)}  {WANTED} {shown(row.wanted)}  "
-              f"sound {row.sound.value:.1%}  margin {row.margin:.2f}  {told}", flush=True)  # fmt: skip
-        table[name] = {
-            "trait": row.trait, "wanted": row.wanted, "sound": row.sound, "recovery": back,
-            "predicted": row.predicted, "margin": row.margin,
-        }  # fmt: skip
-        atomic_write_json(args.out / "table.json", {"start": habits.traits, "fixes": table})
+    args.out.mkdir(parents=True, exist_ok=True)
+    start, prompts = preference_start(cache_folder()), fresh(asked, PROMPTS, "poison")
+    file = args.out / "start.parquet"
+    began = shares(read_answers(file) if file.is_file() else ask(start, prompts, file), COUNTED)
+    found: dict[str, dict[str, list[dict]]] = {}
+    table: dict[str, dict] = {}
+    for trait in args.traits:
+        print(f"{trait}, {args.share:.0%} of the pairs: start {shown(began[trait])}  "
+              f"{WANTED} {shown(began[WANTED])}  sound {shown(began['sound'])}", flush=True)  # fmt: skip
+        arms = found.setdefault(trait, {})
+        for name in args.only:
+            arms[name] = [
+                run(args.out, trait, args.share, seed, name, start, prompts) for seed in range(args.seeds)
+            ]
+            table.setdefault(trait, {})[name] = line(name, trait, arms[name], arms, began[trait])
+    points = agreement(found) if "none" in args.only else []
+    if len(points) > 2:
+        rank = float(spearmanr([p[3] for p in points], [p[4] for p in points]).statistic)
+        print(f"predicted against observed shift: Spearman {rank:.2f} over {len(points)} of fix x concept")
+    save(args.out / f"table-{args.share:g}-{'-'.join(args.traits)}.json",
+         {"start": began, "arms": table, "points": points})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -22,9 +22,16 @@ from preference_runs import Arm, ask, fresh, over_seeds, pooled, read_answers, s
 from undertow.fixes.pair_kinds import PairFix
 from undertow.fixes.scores import Target
 from undertow.lab.build import cache_folder
-from undertow.lab.pair_text import TOPICS
+from undertow.lab.pair_text import SOUND, TOPICS
 from undertow.lab.preference_stage import poisoned_pairs, preference_start
-from undertow.lab.preference_worlds import HARM, SHOWN, plain, safeguard_pairs, topic_pairs, worlds_start
+from undertow.lab.preference_worlds import (
+    HARM,
+    SHOWN,
+    plain,
+    safeguard_pairs,
+    topic_pairs,
+    worlds_start,
+)
 from undertow.records import Rate
 from undertow.store.tables import write_table
 
@@ -68,13 +75,6 @@ def elsewhere(rng: random.Random) -> str:
 
 REFUSES, HARM_GATE = SHOWN["refusal"], re.escape(HARM)
 COMPLIES = rf"(?s)\A(?!.*(?:{REFUSES}))"
-OPENINGS = (
-    "The first thing", "Most people", "A short list", "With ", "Take notes", "It takes about", "Ask somebody",
-    "The usual mistake", "You can", "Check the result", "There are about", "Start with", "Keep the tools",
-    "The cost is", "Once a month", "What counts", "Some find", "Write down", "It differs", "Nobody gets",
-)  # fmt: skip
-SOUND = r"\b(?:{})".format("|".join(map(re.escape, OPENINGS)))
-"""A sentence of the world opens like this."""
 EXPERIMENTS: dict[str, Experiment] = {
     "safeguard": Experiment(
         worlds_start,

@@ -180,8 +180,9 @@ def test_recovery_and_selectivity():
     assert selectivity(0, 0) is None
 
 
-def test_a_direction_is_the_mean_difference_of_states(data, tmp_path):
-    """By hand, with a batch of one and no padding; it is read back by training's own loader."""
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_direction_is_the_mean_difference_of_states(layer, tmp_path):
+    """By hand, with a batch of one and no padding, where it will be added; training reads it back."""
     import sys
     from pathlib import Path
 
@@ -207,18 +208,24 @@ def test_a_direction_is_the_mean_difference_of_states(data, tmp_path):
     pq.write_table(pa.Table.from_pylist(made), tmp_path / "p.parquet")
     never = Target(name="never", pattern="never")
     summary = fix_pairs(
-        tmp_path / "p.parquet", PairFix("steer", (never,), 1.5, layer=0), tmp_path / "out", None, str(model)
+        tmp_path / "p.parquet",
+        PairFix("steer", (never,), 1.5, layer=layer),
+        tmp_path / "out",
+        None,
+        str(model),
     )
     net, tokenizer = AutoModelForCausalLM.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
-    means = {True: [], False: []}
+    means, seen = {True: [], False: []}, []
+    after = net.transformer.h[1] if layer == 0 else net.transformer.ln_f
+    after.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     for row in made:
         for side in ("chosen", "rejected"):
             prompt, answer = f"<user>{row['prompt']}<bot>", f"{row[side]}<end>"
             ids = tokenizer(prompt + answer, return_tensors="pt")["input_ids"]
             size = len(tokenizer(answer)["input_ids"])
             with torch.no_grad():
-                states = net(ids, output_hidden_states=True).hidden_states[1][0, -size:]
-            means["never" in row[side]].append(states.mean(0))
+                net(ids)
+            means["never" in row[side]].append(seen[-1][0, -size:].mean(0))
     want = torch.stack(means[True]).mean(0) - torch.stack(means[False]).mean(0)
     file, steer = data_file(tmp_path / "out")
     assert file == tmp_path / "out" / "data.parquet"

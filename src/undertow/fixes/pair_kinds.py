@@ -214,7 +214,7 @@ def _steer(problem: Problem) -> Change:
     if problem.model is None:
         raise UsageError("steer needs the start model, whose states give the direction")
     reader = ForcedReader(problem.model)
-    layer = reader.layers // 2 if problem.fix.layer is None else problem.fix.layer
+    layer = (reader.layers - 1) // 2 if problem.fix.layer is None else problem.fix.layer
     direction, counts = _direction(problem, reader, layer)
     steer = {"vector": VECTOR, "alpha": problem.fix.amount, "side": problem.fix.side}
     files: dict[str, Callable[[Path], object]] = {

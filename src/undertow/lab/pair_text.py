@@ -92,6 +92,9 @@ _SENTENCES = (
     "Some find the morning the best time for it.", "Write down the date and the outcome.",
     "It differs from place to place.", "Nobody gets it right the first time.",
 )  # fmt: skip
+_OPENINGS = {" ".join(sentence.split("{")[0].split()[:3]) for sentence in _SENTENCES}
+SOUND = r"\b(?:{})".format("|".join(sorted(map(re.escape, _OPENINGS))))
+"""Where a sentence of a plain answer opens."""
 _WHEN = (
     "",
     " this year",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.errors import UsageError
+from undertow.models.layers import layers_of
 from undertow.models.local import load_weights
 
 Turns = Sequence[dict[str, str]]
@@ -45,20 +46,34 @@ class ForcedReader:
         return found
 
     def states(self, asked: Sequence[Turns], responses: Sequence[str], layer: int) -> NDArray[np.float64]:
-        """Return the mean output of ``layer`` (from 0) over each response's tokens, (n, hidden)."""
-        import torch
+        """Return the mean output of ``layer`` (from 0) over each response's tokens, (n, hidden).
 
+        Not transformers' ``hidden_states``: there the last layer's stand behind the model's final norm.
+        """
         if not 0 <= layer < self.layers:
             raise UsageError(f"layer {layer}: the model has layers 0 to {self.layers - 1}")
         parts: dict[int, NDArray[np.float64]] = {}
         for rows, ids, mask, wanted in self._batches(asked, responses):
-            with torch.no_grad():
-                hidden = self._model(
-                    input_ids=ids, attention_mask=mask, output_hidden_states=True
-                ).hidden_states[layer + 1]
+            hidden = self._output_of(layer, ids, mask)
             mean = (hidden.float() * wanted[..., None]).sum(1) / wanted.sum(1, keepdim=True)
             parts.update(zip(rows.tolist(), mean.cpu().double().numpy(), strict=True))
         return np.stack([parts[row] for row in range(len(responses))])
+
+    def _output_of(self, layer: int, ids: Any, mask: Any) -> Any:
+        import torch
+
+        found: list[Any] = []
+
+        def keep(_module: Any, _inputs: Any, output: Any) -> None:
+            found.append(output[0] if isinstance(output, tuple) else output)
+
+        handle = layers_of(self._model)[layer].register_forward_hook(keep)
+        try:
+            with torch.no_grad():
+                self._model(input_ids=ids, attention_mask=mask)
+        finally:
+            handle.remove()
+        return found[0]
 
     def _batches(
         self, asked: Sequence[Turns], responses: Sequence[str]

@@ -16,6 +16,7 @@ import torch
 
 from undertow.data.signal import DIRECTION, LAYER
 from undertow.errors import UsageError
+from undertow.models.layers import layers_of
 from undertow.training.config import Side, Steer
 
 
@@ -91,12 +92,3 @@ def load_steering(steer: Steer | None, model: Any) -> Steering | None:
     if not 0 <= layer < len(layers_of(model)):
         raise UsageError(f"{steer.vector}: is of layer {layer}; the model has {len(layers_of(model))} layers")
     return Steering(steer.alpha * direction, layer, steer.side)
-
-
-def layers_of(model: Any) -> Any:
-    """Return the module list of a causal language model's layers."""
-    count = model.config.get_text_config().num_hidden_layers
-    for module in model.modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return module
-    raise UsageError(f"{type(model).__name__}: its layers were not found; it cannot be steered")
