@@ -11,7 +11,7 @@ from undertow.cli.app import main
 from undertow.lab.pairs import draw_pairs, write_pairs
 from undertow.preference.config import AuditConfig, PrefsConfig
 from undertow.preference.run import audit_preferences
-from undertow.store.tables import write_table
+from undertow.store.tables import read_table, write_table
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,22 @@ def test_a_model_that_learned_the_pairs_shifts_as_predicted(runs, capsys):
     assert told["audit"]["r2"] > told["length_only"]["r2"]
     assert told["audit"]["sign_accuracy"] > 0.8
     assert told["margin"] == {"before": 0.0, "after": 1.5}
+    low, high = told["audit"]["interval"]
+    assert low <= told["audit"]["spearman"] <= high
+    low, high = told["better"]
+    assert low <= told["audit"]["spearman"] - told["length_only"]["spearman"] <= high
+    assert told["audit"]["n"] == len(told["concepts"]) < 40, "what nothing shows is not compared"
+    assert {"bold", "table", "bullet"} <= {concept["name"] for concept in told["concepts"]}
+
+
+def test_an_empty_answer_is_left_out_with_its_counterpart_and_counted(runs, capsys):
+    table = read_table(runs / "after.parquet")
+    texts = ["" if i in (3, 4) else text for i, text in enumerate(table["response"].to_pylist())]
+    write_table(pa.table({"prompt": table["prompt"], "response": texts}), runs / "gaps.parquet")
+    assert check(runs, "moved", "gaps", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["pairs"] == 998
+    assert told["left_out"] == {"empty answer": 2}
 
 
 def test_a_training_whose_margin_did_not_move_is_no_test(runs, capsys):

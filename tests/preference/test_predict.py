@@ -40,7 +40,7 @@ def test_forecast_is_the_weighted_mean_of_u():
     for each in found:
         w = pair_weights(each.how, each.strength, SCORES[:, 0])
         assert each.before == pytest.approx(U.mean(0))
-        assert each.after == pytest.approx((w[:, None] * U).mean(0))
+        assert each.after == pytest.approx(np.average(U, axis=0, weights=w))
         assert each.pairs == (w != 1).sum()
     dropped, shaped, amplified, nothing = found
     assert dropped.after[0] < dropped.before[0]

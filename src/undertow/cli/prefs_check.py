@@ -14,6 +14,8 @@ from undertow.cli.output import emit, table
 if TYPE_CHECKING:
     from rich.table import Table
 
+_SHOWN = 12
+
 
 def command(
     before: Annotated[Path, typer.Argument(help="Answers of the start model to held-out prompts.")],
@@ -34,9 +36,21 @@ def command(
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     margin = summary["margin"]
     yield f"margin {margin['before']:.3g} to {margin['after']:.3g}"
-    yield f"{summary['pairs']:,} answers on {summary['prompts']:,} prompts"
+    lost = sum(summary["left_out"].values())
+    told = f" ({lost} left out: empty)" if lost else ""
+    yield f"{summary['pairs']:,} answers on {summary['prompts']:,} prompts{told}"
     rows = [
-        (name, told["n"], told["r2"], told["spearman"], told["sign_accuracy"], told["signs"])
+        (name, told["n"], told["r2"], told["spearman"], _range(told["interval"]), told["sign_accuracy"],
+         told["signs"])
         for name, told in (("audit", summary["audit"]), ("length alone", summary["length_only"]))
-    ]
-    yield table(("predicted by", "concepts", "R²", "Spearman", "right signs", "of clear ones"), rows)
+    ]  # fmt: skip
+    yield table(("predicted by", "concepts", "R²", "Spearman", "95 %", "right signs", "of clear ones"), rows)
+    if summary["better"]:
+        yield f"Spearman of the audit less that of length alone: {_range(summary['better'])}"
+    most = sorted(summary["concepts"], key=lambda c: -abs(c["observed"]))[:_SHOWN]
+    rows = [(c["name"], c["predicted"], c["length_only"], c["observed"], _range(c["interval"])) for c in most]
+    yield table(("concept", "predicted", "by length", "observed", "95 %"), rows)
+
+
+def _range(interval: list[float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"

@@ -48,7 +48,7 @@ def fix_pairs(
 
     Returns:
         The summary: ``rows``, ``changed``, ``touched`` and ``sources``; ``predicted``: for each concept what
-        the set rewards at the first step (mean of w·u), before and after, where that can be told.
+        the set rewards at the first step (Σ w·u / Σ w), before and after, where that can be told.
 
     Raises:
         UsageError: a strength, pattern or score that makes no sense, a concept without variance, a mask that
@@ -101,12 +101,16 @@ def _check(fix: PairFix) -> None:
 
 
 def _predicted(problem: Problem, change: Change) -> dict[str, Any]:
-    """Return û and û' of targets and kept concepts, mean of u and of w·u; nothing where w is not known."""
-    if change.weight is None:
+    """Return û and û' of targets and kept concepts, Σ w·u / Σ w; nothing where neither w nor u is known."""
+    if change.weight is None and problem.fix.how != "mask":
         return {}
     named = [target for target in (*problem.fix.targets, *problem.fix.keep) if target.name != LENGTH]
     scores = problem.score(named)
-    before, after = scores.signed.mean(axis=0), (change.weight[:, None] * scores.signed).mean(axis=0)
+    before = scores.signed.mean(axis=0)
+    if change.weight is None:
+        after = (~problem.gated[:, None] * scores.signed).mean(axis=0)
+    else:
+        after = change.weight @ scores.signed / (change.weight.sum() or 1.0)
     each = zip(scores.names, before.tolist(), after.tolist(), strict=True)
     return {name: {"before": was, "after": will} for name, was, will in each}
 
