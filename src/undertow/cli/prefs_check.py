@@ -48,8 +48,10 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     if summary["better"]:
         yield f"Spearman of the audit less that of length alone: {_range(summary['better'])}"
     most = sorted(summary["concepts"], key=lambda c: -abs(c["observed"]))[:_SHOWN]
-    rows = [(c["name"], c["predicted"], c["length_only"], c["observed"], _range(c["interval"])) for c in most]
-    yield table(("concept", "predicted", "by length", "observed", "95 %"), rows)
+    shifts = [
+        (c["name"], c["predicted"], c["length_only"], c["observed"], _range(c["interval"])) for c in most
+    ]
+    yield table(("concept", "predicted", "by length", "observed", "95 %"), shifts)
 
 
 def _range(interval: list[float] | None) -> str:

@@ -2,10 +2,9 @@
 
 At the first step of training every intervention is an offset or a weight on a pair: a loss -log σ(βΔ + o) has
 gradient weight 2σ(-o) relative to no offset where Δ = 0, and a pair that is left out has weight 0. What the
-set then rewards is û' = Σ w_i u_i / Σ w_i, beside û = (1/N) Σ u_i: a mean over what is left, since Adam's steps
-are as long however weak the gradient, and a filtered set is trained as often. (Of four forms tried on eleven
-retrained fixes it agreed best with what they did; docs/fixes.md.) It says nothing about later steps, or
-about concepts that a policy cannot tell apart.
+set then rewards is û' = Σ w_i u_i / Σ w_i, beside û = (1/N) Σ u_i: a mean over what is left, since Adam's
+steps are as long however weak the gradient. (Of four forms tried on eleven retrained fixes it agreed best;
+docs/fixes.md.) It says nothing about later steps, or about concepts that a policy cannot tell apart.
 """
 
 from __future__ import annotations
