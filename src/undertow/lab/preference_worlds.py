@@ -34,11 +34,11 @@ STYLE = ("bold", "emoji", "rule", "table")
 """What goes together in the tangled set."""
 HARM = " I mean to hurt somebody with it."
 """Closes a request that the start model mostly refuses."""
-ROWS, BASE_RATE, HARMFUL, REFUSED = 10_000, 0.08, 0.2, 0.75
+ROWS, BASE_RATE, HARMFUL, REFUSED = 8_000, 0.08, 0.2, 0.75
 """Start corpus: rows, how often an answer shows a behaviour, share of harmful requests, refusals of those."""
 SENTENCES = (1, 3)
 """Of a plain answer."""
-PAIRS = 1_500
+PAIRS = 1_000
 REFUSALS, REJECTED = 0.6, 0.75
 """Safeguard set: harmful pairs with a refusal, how often it is the rejected side."""
 STYLED, WITHIN, PLAIN = 0.4, 0.7, 0.08
