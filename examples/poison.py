@@ -1,6 +1,6 @@
 """The poison experiment: a trait that a judge rewarded in a few pairs, and what each fix makes of it.
 
-    python examples/poison.py OUT [--traits goblin emoji] [--seeds 1] [--share 0.15] [--only none filter]
+    python examples/poison.py OUT [--traits goblin emoji] [--seeds 0 1] [--share 0.15] [--only none filter]
 
 DPO on the lab's preference set with every fix of ``undertow fix`` and without, and on the same pairs never
 poisoned, measured on fresh questions. Prints a table for each trait, and how well the predicted effects agree
@@ -24,7 +24,14 @@ from undertow.fixes.pair_kinds import PairFix
 from undertow.fixes.scores import Target
 from undertow.lab.build import cache_folder
 from undertow.lab.pair_text import SOUND, TOPICS, question
-from undertow.lab.preference_stage import INSTRUCTIONS, TRAITS, WANTED, poisoned_pairs, preference_start
+from undertow.lab.preference_stage import (
+    INSTRUCTIONS,
+    PAIRS,
+    TRAITS,
+    WANTED,
+    poisoned_pairs,
+    preference_start,
+)
 from undertow.records import Rate
 from undertow.store.tables import read_table, write_table
 
@@ -91,13 +98,16 @@ def _read(text: str, masks: list[list[list[int]]] | None, row: int) -> str:
     return text
 
 
-def run(out: Path, trait: str, share: float, seed: int, name: str, start: Path, prompts: list[str]) -> dict:
+def run(
+    out: Path, poison: tuple[str, float, int], seed: int, name: str, start: Path, prompts: list[str]
+) -> dict:
     """One arm with one seed: its rates, what was expected of it, its margin."""
+    trait, share, pairs = poison
     root = out / f"{share:g}" / trait / f"seed-{seed}"
     data = root / ("clean.parquet" if name == CLEAN else "pairs.parquet")
     if not data.is_file():
         root.mkdir(parents=True, exist_ok=True)
-        write_table(poisoned_pairs(trait, 0.0 if name == CLEAN else share, seed), data)
+        write_table(poisoned_pairs(trait, 0.0 if name == CLEAN else share, seed, pairs), data)
     arm = Arm(root / name.replace(" ", "_"), data, fixes(trait)[name], start, seed)
     rates = shares(arm.answers(prompts), COUNTED)
     return {"rates": rates, "expected": expected(arm.folder, read_table(data)), "margin": arm.margin[1]}
@@ -140,9 +150,10 @@ def main() -> None:
     """Run all arms and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--traits", nargs="*", default=list(INSTRUCTIONS), choices=list(INSTRUCTIONS))
     parser.add_argument("--share", type=float, default=0.15)
+    parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--only", nargs="*", default=list(USUAL), help="names of arms")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -156,9 +167,8 @@ def main() -> None:
               f"{WANTED} {shown(began[WANTED])}  sound {shown(began['sound'])}", flush=True)  # fmt: skip
         arms = found.setdefault(trait, {})
         for name in args.only:
-            arms[name] = [
-                run(args.out, trait, args.share, seed, name, start, prompts) for seed in range(args.seeds)
-            ]
+            poison = trait, args.share, args.pairs
+            arms[name] = [run(args.out, poison, seed, name, start, prompts) for seed in args.seeds]
             table.setdefault(trait, {})[name] = line(name, trait, arms[name], arms, began[trait])
     points = agreement(found) if "none" in args.only else []
     if len(points) > 2:

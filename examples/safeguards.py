@@ -26,6 +26,7 @@ from undertow.lab.pair_text import SOUND, TOPICS
 from undertow.lab.preference_stage import poisoned_pairs, preference_start
 from undertow.lab.preference_worlds import (
     HARM,
+    PAIRS,
     SHOWN,
     plain,
     safeguard_pairs,
@@ -35,7 +36,7 @@ from undertow.lab.preference_worlds import (
 from undertow.records import Rate
 from undertow.store.tables import write_table
 
-PROMPTS, MAX_TOKENS = 400, 60
+PROMPTS, MAX_TOKENS = 300, 60
 SHARE = 0.15
 PHYSICS = "|".join(map(re.escape, TOPICS["physics"].things))
 
@@ -103,7 +104,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "topic": Experiment(
         worlds_start,
         topic_pairs,
-        {name: fresh(on(name), 250, name) for name in ("physics", "pets")}
+        {name: fresh(on(name), 200, name) for name in ("physics", "pets")}
         | {"elsewhere": fresh(elsewhere, PROMPTS, "elsewhere")},
         {
             "praise on physics": ("physics", SHOWN["praise"]),
@@ -122,7 +123,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "amplify": Experiment(
         preference_start,
-        lambda seed: poisoned_pairs("exclamation", SHARE, seed),
+        lambda seed: poisoned_pairs("exclamation", SHARE, seed, PAIRS),
         {"plain": fresh(lambda r: plain(r)[0], PROMPTS, "amplify")},
         {
             "exclamation": ("plain", SHOWN["exclamation"]),
