@@ -162,3 +162,12 @@ def test_a_bad_selector_is_told(world: Path, selector: str):
 def test_a_dose_beyond_the_rows_is_told(world: Path, tmp_path: Path, change):
     with pytest.raises(UsageError, match="-count"):
         ablate(world, tmp_path / "a", **change)
+
+
+def test_a_model_that_is_not_there_is_told_before_anything_is_trained(world: Path, tmp_path: Path):
+    with pytest.raises(UsageError, match="no such folder"):
+        run_ablation(
+            "local:/no/model", world / "data.parquet", "prompt~please", world / "prompts.jsonl", "regex:no",
+            tmp_path / "a", pattern_counts=[0],
+        )  # fmt: skip
+    assert not (tmp_path / "a").exists()

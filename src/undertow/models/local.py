@@ -53,15 +53,24 @@ def model_revision(path: str) -> str | None:
     return config_hash([(file.name, file_hash(file)) for file in files])[:12]
 
 
+def check_folder(path: str) -> None:
+    """Refuse a path that names no folder and cannot be a Hugging Face id.
+
+    Raises:
+        UsageError: it does.
+    """
+    if not Path(path).is_dir() and path.startswith(("/", ".", "~")):
+        raise UsageError(
+            f"local:{path}: no such folder; give a folder made by save_pretrained or a Hugging Face id"
+        )
+
+
 def load_weights(path: str, device: str | None) -> tuple[Any, Any]:
     """Load weights and tokenizer: safetensors only, no remote code."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if not Path(path).is_dir() and path.startswith(("/", ".", "~")):
-        raise UsageError(
-            f"local:{path}: no such folder; give a folder made by save_pretrained or a Hugging Face id"
-        )
+    check_folder(path)
     on = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from undertow.data.load import ExampleTable, load_examples
 from undertow.errors import UsageError
-from undertow.models.local import model_revision
+from undertow.models.local import check_folder, model_revision
 from undertow.progress import SILENT, Progress
 from undertow.store.run import RunDir, file_hash
 from undertow.studies.asking import AskingConfig
@@ -79,6 +79,7 @@ def run_ablation(
     parts = _parts(examples, pattern, counter, counter_data)
     _check_doses(parts, pattern_counts, counter_counts)
     path = model.removeprefix("local:")
+    check_folder(path)
     identity = {
         "pattern": pattern, "counter": counter, "measure": measure, "judge": judge, "model": path,
         "pattern_counts": list(pattern_counts), "counter_counts": list(counter_counts), "seeds": list(seeds),

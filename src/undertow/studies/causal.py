@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from undertow.data.load import ExampleTable, load_examples
 from undertow.errors import UsageError
 from undertow.judging.rubric import Rubric
-from undertow.models.local import model_revision
+from undertow.models.local import check_folder, model_revision
 from undertow.progress import SILENT, Progress
 from undertow.stats.intervals import paired_difference
 from undertow.store.run import RunDir, config_hash, read_manifest
@@ -75,6 +75,7 @@ def run_causal_check(
     examples = load_examples(Path(data))
     findings = read_findings(trace, search)
     path = model.removeprefix("local:")
+    check_folder(path)
     identity = {
         "model": path, "findings": [f.name for f in findings], "seeds": list(seeds), "judge": judge,
         "training": training.model_dump(), "asking": asking.identity(),

@@ -13,7 +13,7 @@ from undertow.data.load import load_examples
 from undertow.data.read import read_any
 from undertow.errors import UsageError
 from undertow.models.base import ChatModel
-from undertow.models.local import model_revision
+from undertow.models.local import check_folder, model_revision
 from undertow.progress import SILENT, Progress
 from undertow.records import Failure, Message
 from undertow.store.run import RunDir, file_hash
@@ -104,6 +104,8 @@ def run_study(
     """
     rows = read_rows(base)
     paths = [model.removeprefix("local:") for model in models]
+    for path in paths:
+        check_folder(path)
     identity = {
         "models": paths, **setup.identity(), "features": [f.model_dump() for f in study.features],
         "behaviours": [b.model_dump() for b in study.behaviours], **study.identity,

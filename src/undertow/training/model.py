@@ -21,10 +21,9 @@ def load_trainable(path: str, config: Training) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    if not Path(path).is_dir() and path.startswith(("/", ".", "~")):
-        raise UsageError(
-            f"{path}: no such folder; give a folder made by save_pretrained or a Hugging Face id"
-        )
+    from undertow.models.local import check_folder
+
+    check_folder(path)
     half = config.lora is not None and use_bf16(config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
