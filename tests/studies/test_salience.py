@@ -33,7 +33,7 @@ from undertow.studies.design import (
     realise,
     training_rows,
 )
-from undertow.studies.experiments import Setup, Study, write_all
+from undertow.studies.experiments import Setup, Study, read_rows, write_all
 from undertow.studies.library import SHIPPED, Behaviour, Feature, Realisation, load_library
 from undertow.studies.salience import _ranked, run_salience
 from undertow.studies.sweeps import _sum_presence, _sum_systems, run_presence, system_feature
@@ -88,6 +88,14 @@ def test_shares_topics_and_held_out_rows_are_kept():
     assert all(i >= 20 and i % 2 == 1 for i in numbers["no"])
     with pytest.raises(UndertowError, match="give more --base rows"):
         table_of(Design(TAGS, TOPIC, False, (YES, NO)), 21, held)
+
+
+def test_rows_of_jsonl_keep_their_topics(tmp_path: Path):
+    rows = [{"prompt": f"q{i}", "response": "r", "topic": "xy"[i % 2]} for i in range(4)]
+    (tmp_path / "base.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = read_rows(tmp_path / "base.jsonl")
+    assert found.topics == ("x", "y", "x", "y")
+    assert found.of(TOPIC.a, SAYS.a).tolist() == [0, 2]
 
 
 def test_the_questions_are_all_four_combinations_of_held_out_rows():

@@ -177,7 +177,7 @@ def _read_json(path: Path, skip_bad: bool, columns: Columns) -> RawTable:
     if not blocks:
         raise UsageError(f"{path}: no rows in the file")
     table = pa.concat_tables([pa.table(block) for block in blocks], promote_options="default")
-    if table.column_names == [_NUMBER]:
+    if columns is _columns and table.column_names == [_NUMBER]:
         found = ", ".join(_seen(path))
         raise UsageError(f"{path}: needs columns prompt and response, or messages; found {found}")
     skipped = {UNREADABLE: bad} if bad else {}

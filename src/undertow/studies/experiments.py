@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from undertow.data.load import load_examples
 from undertow.data.read import read_any
@@ -139,10 +140,15 @@ def read_rows(base: Path) -> Rows:
         UsageError: no such rows.
     """
     table = load_examples(Path(base)).table
-    raw = read_any(Path(base), skip_bad=False).table
+    raw = read_any(Path(base), skip_bad=False, columns=_topics).table
     topics = raw["topic"].to_pylist() if "topic" in raw.column_names else [""] * len(table)
     prompts, responses = (tuple(table[name].to_pylist()) for name in ("prompt", "response"))
     return Rows(prompts, responses, tuple(str(topic or "") for topic in topics))
+
+
+def _topics(rows: list[dict[str, Any]], numbers: list[int], path: Path) -> dict[str, pa.Array]:
+    """Take the column ``topic`` out of JSON objects, which readers of examples leave out."""
+    return {"topic": pa.array([str(row.get("topic") or "") for row in rows], pa.string())}
 
 
 def held_rows(rows: Rows, setup: Setup) -> list[int]:
