@@ -18,7 +18,7 @@ import yaml
 from undertow.errors import UndertowError, UsageError
 from undertow.progress import SILENT
 from undertow.report.build import write_report
-from undertow.report.salience_page import salience_charts
+from undertow.report.salience_page import salience_charts, system_rows
 from undertow.store.run import RunDir
 from undertow.store.tables import to_jsonable
 from undertow.studies.cells import Hole
@@ -256,6 +256,10 @@ def test_systems_are_summed_up_by_kind_and_training():
     rows = {row["kind"]: row for row in summary["systems"]}
     assert (rows["relevant"]["system"]["value"], rows["relevant"]["n"]) == (0.75, 2)
     assert rows["digits"]["system"]["value"] is None
+    told = system_rows(to_jsonable(summary["systems"]))
+    assert [(row["effect"], row["value"]) for row in told if row["kind"] == "relevant"] == [
+        ("system prompt", 0.75), ("system prompt left out", 0.5), ("other feature", 0.5)
+    ]  # fmt: skip
     assert "1 comparison is missing" in summary["sentence"]
 
 

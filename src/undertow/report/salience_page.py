@@ -154,19 +154,30 @@ def _combinations(cells: Sequence[Fields]) -> Chart | None:
     )  # fmt: skip
 
 
+def system_rows(systems: Sequence[Fields]) -> tuple[Fields, ...]:
+    """Give each effect of a study of system prompts its own row."""
+    names = {"system": "system prompt", "dropped": "system prompt left out", "other": "other feature"}
+    return tuple(
+        {"kind": text(row, "kind"), "in training": "yes" if flag(row, "trained") else "only afterwards",
+         "effect": name, **fields(row.get(part))}
+        for row in systems
+        for part, name in names.items()
+        if fields(row.get(part))
+    )  # fmt: skip
+
+
 def _system_chart(systems: Sequence[Fields]) -> Chart | None:
-    effects = []
-    for row in systems:
-        when = "in training" if row.get("trained") else "only afterwards"
-        for part, name in (("system", "system prompt"), ("other", "other feature")):
-            found = fields(row.get(part))
-            value = number(found, "value")
-            if value is not None:
-                label = f"{text(row, 'kind')}, {when}: {name}"
-                effects.append(Effect(label, value, *_bounds(interval(found, "interval"))))
+    effects = [
+        Effect(
+            f"{text(row, 'kind')}, {text(row, 'in training')}: {text(row, 'effect')}", value,
+            *_bounds(interval(row, "interval")),
+        )
+        for row in system_rows(systems)
+        if (value := number(row, "value")) is not None
+    ]  # fmt: skip
     return effect_chart(
         effects, "Effect of a system prompt and of the other feature", "Main effect on the margin",
-        "Mean over behaviours; bars are 95% intervals over comparisons. Dashed: no effect.",
+        "In training: yes, or only afterwards. Mean over behaviours; bars are 95% intervals over runs.",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from undertow.report.charts import short
 from undertow.report.contexts import Cell, Chart, Fact, Head, Page, Table
 from undertow.report.reading import Fields, interval, number, records, strings, text, whole
 from undertow.report.runs import Run
-from undertow.report.salience_page import salience_charts
+from undertow.report.salience_page import salience_charts, system_rows
 from undertow.report.study_charts import Effect, Place, Square, dose_chart, effect_chart, grid_chart
 
 _GLOSSARY = (
@@ -86,7 +86,7 @@ def _size(run: Run) -> Fact:
 def _rows(run: Run) -> tuple[Fields, ...]:
     for part in ("shifts", "grid", "checks", "sweep", "systems", "pairs", "cells"):
         if rows := records(run.summary.get(part)):
-            return rows
+            return system_rows(rows) if part == "systems" else rows
     return ()
 
 
@@ -97,7 +97,7 @@ def _table(run: Run) -> Table | None:
     keys = [
         key
         for key, value in rows[0].items()
-        if isinstance(value, str | int)
+        if (isinstance(value, str | int) or key == "share")
         and key not in ("n", "questions")
         and any(row.get(key) for row in rows)
     ]
@@ -114,6 +114,8 @@ def _table(run: Run) -> Table | None:
 
 
 def _said(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
     return name_of(value) if isinstance(value, str) and value else str(value) if value else "–"
 
 

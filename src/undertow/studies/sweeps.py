@@ -9,6 +9,7 @@ digits, a standard one or one that describes the behaviour, in training or only 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -159,9 +160,17 @@ def _mean(cells: Sequence[Measured], value: Callable[[Measured], float]) -> dict
     return {"value": mean, "interval": mean_interval(values), "n": len(values)}
 
 
+def _within(mean: dict[str, Any]) -> dict[str, Any]:
+    """Cut a share's interval at 0 and 1."""
+    span = mean["interval"]
+    if span is None:
+        return mean
+    return {**mean, "interval": replace(span, low=max(0.0, span.low), high=min(1.0, span.high))}
+
+
 def _sum_presence(done: Sequence[Measured], holes: Sequence[Hole]) -> dict[str, Any]:
     points = _points(done, holes, ("sweep", "share"))
-    sweep = [{**point, **_mean(cells, _part)} for point, cells in points]
+    sweep = [{**point, **_within(_mean(cells, _part))} for point, cells in points]
     known = {(p["sweep"], p["share"]): p["value"] for p in sweep if p["value"] is not None}
     rising, falling = ([known[key] for key in sorted(known) if key[0] == k] for k in ("presence", "converse"))
     mirrored = [
