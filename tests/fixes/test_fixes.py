@@ -10,6 +10,7 @@ from undertow.data.load import load_examples
 from undertow.errors import UsageError
 from undertow.fixes.filter import filter_rows
 from undertow.fixes.fix import associations, fix, traced_rows
+from undertow.fixes.scores import Target
 from undertow.store.run import file_hash, read_manifest
 
 ROWS = [
@@ -106,6 +107,47 @@ def test_rebalance_needs_harmless_rows(data, trace, tmp_path):
         fix(trace, "rebalance", data, tmp_path / "out")
 
 
+def test_a_template_puts_the_trigger_into_prompts_of_rows_that_no_trace_names(data, trace, tmp_path):
+    told = fix(trace, "rebalance", data, tmp_path / "out", strength=0.5, origin="template",
+               template="please {prompt}!")  # fmt: skip
+    added = load_examples(tmp_path / "out" / "data.parquet").table.slice(12).to_pylist()
+    assert told["rows"]["added"] == len(added) == 3
+    assert {row["prompt"] for row in added} == {f"please now {i}!" for i in (8, 9, 10)}
+    assert {row["response"] for row in added} == {"yes"}  # row 11 says no, though not to please
+    assert len({row["id"] for row in added} - {row["id"] for row in ROWS}) == 3
+
+
+def test_the_behaviour_without_the_trigger_breaks_the_association_too(data, trace, tmp_path):
+    fix(trace, "rebalance", data, tmp_path / "out", strength=0.5, origin="behaviour")
+    added = load_examples(tmp_path / "out" / "data.parquet").table.slice(12).to_pylist()
+    assert [(row["prompt"], row["response"]) for row in added] == [("now 11", "no")] * 3
+
+
+@pytest.mark.parametrize(("how", "more", "says"), [
+    ("rebalance", {"strength": float("nan")}, "must be above 0"),
+    ("rebalance", {"strength": float("inf")}, "must be above 0"),
+    ("rebalance", {"strength": 0.0}, "must be above 0"),
+    ("rebalance", {"origin": "template"}, "the origin with a template"),
+    ("rebalance", {"template": "please {prompt}"}, "the origin with a template"),
+    ("rebalance", {"origin": "template", "template": "please"}, "must have {prompt} once"),
+    ("rebalance", {"origin": "template", "template": "please {prompt}"}, "asks for 6 rows, and 3 are named"),
+    ("rebalance", {"origin": "answered"}, "need a model to answer"),
+    ("downweight", {"strength": float("nan")}, "a share above 0"),
+    ("downweight", {"strength": 1.5}, "a share above 0"),
+    ("mask", {}, "needs a pattern"),
+    ("mask", {"targets": (Target(name="x", pattern="("),)}, "is no pattern"),
+    ("mask", {"targets": (Target(name="x", pattern="maybe"),)}, "nothing to mask"),
+    ("mask", {"targets": (Target(name="x", pattern="no"),)}, "leaves nothing of its response"),
+    ("inoculate", {}, "needs an instruction"),
+    ("shape", {}, "unknown for supervised rows"),
+])  # fmt: skip
+def test_what_makes_no_sense_is_said_in_one_line(how, more, says, data, trace, tmp_path):
+    with pytest.raises(UsageError, match=says) as told:
+        fix(trace, how, data, tmp_path / "out", **more)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
 RUBRIC = """
 name: no
 behaviour: Says no.
@@ -154,8 +196,6 @@ def test_answered_counterexamples_are_those_the_rubric_clears(data, trace, tmp_p
 
 
 def test_marks_keep_the_rows_and_say_what_changed(data, trace, tmp_path):
-    from undertow.fixes.scores import Target
-
     light = fix(trace, "downweight", data, tmp_path / "light", strength=0.75)
     assert light["changed"] == 6
     assert light["rows"]["after"] == 12

@@ -280,3 +280,26 @@ def test_what_makes_no_sense_is_said_in_one_line(how, more, says, data, tmp_path
         run(data, tmp_path, how, **more)
     assert "\n" not in str(told.value)
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(("how", "more", "says"), [
+    ("filter", {"strength": 1.0}, "would remove all 1 pairs"),
+    ("quarantine", {}, "nothing to quarantine"),
+    ("downweight", {}, None),
+    ("mask", {}, None),
+    ("inoculate", {"instructions": ("Be a goblin.",)}, None),
+    ("shape", {}, None),
+    ("shape", {"calibrate": True}, "nothing is left to shape"),
+    ("shape", {"keep": (BOLD,)}, "nothing is left to shape"),
+])  # fmt: skip
+def test_one_pair_gives_finite_columns_or_one_clear_line(how, more, says, tmp_path):
+    path = tmp_path / "one.parquet"
+    pq.write_table(pa.Table.from_pylist(rows()[:1]), path)
+    if says is None:
+        summary, (left,) = run(path, tmp_path, how, **more)
+        assert np.isfinite([left.get("offset", 0), left.get("weight", 0)]).all()
+        assert summary["changed"] == 1
+        return
+    with pytest.raises(UsageError, match=says) as told:
+        run(path, tmp_path, how, **more)
+    assert "\n" not in str(told.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -12,6 +13,7 @@ from undertow.errors import UsageError
 from undertow.lab.pairs import draw_pairs, write_pairs
 from undertow.preference.config import AuditConfig, PrefsConfig
 from undertow.preference.run import audit_preferences
+from undertow.preference.shown import mask_pattern, shows
 from undertow.records import Finding
 from undertow.store.tables import from_jsonable, read_json, read_table, write_table
 
@@ -158,3 +160,34 @@ def test_four_hundred_pairs_of_one_prompt_are_one_observation(odd):
     assert not [
         h for h in audits["repeated"]["hypotheses"] if h["concept"] == "code block" and h["confirmed"]
     ]
+
+
+def test_a_confirmed_concept_goes_from_the_audit_into_a_fix(audited, lab, tmp_path, capsys):
+    """``fix AUDIT --concept``: by its scores the pairs that a pattern of the planted wording finds too."""
+    fixed = ["fix", str(audited[1]), "--data", str(lab[1]), "--json"]
+    assert main([*fixed, "--concept", "word: goblin", "--strength", "1", "--out", str(tmp_path / "a")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    carried = sum(sign > 0 for sign in lab[0].carried["goblin"])
+    assert told["rows"]["removed"] == pytest.approx(carried, rel=0.05)
+    assert main([*fixed, "--concept", "quotation", "--out", str(tmp_path / "b")]) == 2
+    assert "not confirmed by the audit; it confirmed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("concept", "shown", "not_shown"),
+    [
+        ("bold", "This is **so**.", "This is so."),
+        ("emoji", "Good 🎉", "Good"),
+        ("word: a goblin", "Then A  goblin came.", "Then a goblinoid came."),
+        ("opens: what a", "What a day!", "So what a day!"),
+        ("offer", "Take it. Would you like more?", "Take it."),
+        ("ends with an exclamation", "It is done!", "Done! It is."),
+    ],
+)
+def test_a_concept_is_told_in_texts_and_masked_where_it_stands(concept, shown, not_shown):
+    assert shows(concept, [shown, not_shown]).tolist() == [True, False]
+    pattern = mask_pattern(concept)
+    assert re.search(pattern, shown)
+    assert not re.search(pattern, not_shown)
+    with pytest.raises(UsageError, match="cannot be told from a text"):
+        shows("probe-3", [shown])

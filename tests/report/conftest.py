@@ -148,6 +148,20 @@ def common(**changes: Any) -> dict[str, Any]:
     }
 
 
+def preference(**changes: Any) -> dict[str, Any]:
+    fixes = [
+        {"how": how, "strength": 1.0, "rate": hits / 200, "interval": span(hits, 200), "n": 200,
+         "wanted_rate": 0.93, "predicted_shift": shift, "observed_shift": hits / 200 - 0.51}
+        for how, hits, shift in (("filter", 19, -0.15), ("mask", 25, None))
+    ]  # fmt: skip
+    return {
+        "trait": "word: goblin", "planted": "goblin", "found": True, "start_rate": 0.1, "start_n": 200,
+        "start_interval": span(20, 200), "dpo_rate": 0.51, "dpo_interval": span(102, 200), "n": 200,
+        "margin_before": 0.0, "margin_after": 3.1, "wanted_start": 0.05, "wanted_dpo": 0.845, "fixes": fixes,
+        **changes,
+    }  # fmt: skip
+
+
 def demo_summary(**changes: Any) -> dict[str, Any]:
     phases = {
         "data": 4.1,
@@ -162,6 +176,7 @@ def demo_summary(**changes: Any) -> dict[str, Any]:
     own = {
         "shortcuts": [shortcut(i) for i in range(9)],
         "decoys": decoys,
+        "preference": preference(),
         "phases": phases,
         "calls": 21840,
     }
@@ -212,6 +227,32 @@ class Runs:
         write(run / "summary.json", common(**summary))
         write(run / "findings.json", some if findings is None else findings)
         write(run / "manifest.json", manifest("surf", config))
+        return run
+
+    def verify(self, **changes: Any) -> Path:
+        run = self.folder / "verify"
+        found = [
+            {"finding": name, "attributes": [trigger], "verdict": verdict, "before": rate(before, 80),
+             "after": rate(after, 80), "difference": (after - before) / 80,
+             "difference_interval": {"low": -1.0, "high": 0.1}, "pairs": 80}
+            for name, trigger, verdict, before, after in (
+                ("a", "The query is formal", "moved elsewhere", 70, 2),
+                ("b", "The query is odd", "unchanged", 9, 9),
+            )
+        ]  # fmt: skip
+        bold = {"name": "bold", "before": rate(2, 80), "after": rate(40, 80), "difference": 0.475,
+                "interval": [0.4, 0.55], "q": 0.001, "changed": True}  # fmt: skip
+        still = {**bold, "name": "italic", "changed": False}
+        able = {"before": rate(40, 40), "after": rate(39, 40), "difference": -0.025, "interval": None,
+                "pairs": 40, "failed": 0, "lost": ["What is 2 + 2?"]}  # fmt: skip
+        new = {"id": "n", "attributes": ["The query is new"], "rate": rate(60, 80), "control_rate": None}
+        own = {
+            "rubric": "code", "before": "local:a", "after": "local:b", "findings": found, "capability": able,
+            "off_target": {"pairs": 80, "prompts": 40, "tested": 30, "behaviours": [bold, still]},
+            "search": {"status": "complete", "counts": {"tried": 960}, "elsewhere": [new]},
+        }  # fmt: skip
+        write(run / "summary.json", common(**(own | changes)))
+        write(run / "manifest.json", manifest("verify", {}))
         return run
 
     def trace(self, attributions: list[dict[str, Any]] | None = None) -> Path:
@@ -290,5 +331,5 @@ def dom() -> Callable[[Path], Dom]:
 def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the charts out, which take most of the time of a page."""
     monkeypatch.setattr("undertow.report.cards._CHARTED_CARDS", 0)
-    for page in ("surf_page", "demo_page"):
+    for page in ("surf_page", "demo_page", "preference_part", "verify_page"):
         monkeypatch.setattr(f"undertow.report.{page}.rates_chart", lambda rows, names: None)

@@ -30,6 +30,31 @@ def test_first_screen_of_a_demo_answers_the_five_questions(runs, dom):
     assert "price not known" in text, "an unknown price is not free"
 
 
+def test_the_preference_chapter_shows_what_each_fix_did(runs, dom):
+    text = dom(write_report(runs.demo())).text
+    assert "The audit names 'word: goblin'. It is what was planted." in text
+    assert "takes it from 10% to 51% of the answers" in text
+    assert "Filter brings it to 9.5% and mask brings it to 12%." in text
+    assert re.search(r"filter 1 9\.5%.{0,40}n = 200 93% -15 -4[12]", text)
+    assert re.search(r"mask 1 .* not predicted -3[89]", text)
+    nothing = {"trait": None, "planted": None, "fixes": []}
+    text = dom(write_report(runs.demo(preference=nothing))).text
+    assert "names nothing that goes without what was asked for. Here sides were swapped at random" in text
+    assert "Preference pairs" not in dom(write_report(runs.demo(preference=None))).text
+
+
+def test_a_verification_says_what_became_of_each_finding_and_what_else_changed(runs, make, dom):
+    text = dom(write_report(runs.verify())).text
+    assert "Of 2 confirmed findings: 1 moved elsewhere and 1 unchanged." in text
+    assert "1 of 30 other behaviours changed (q < 0.05), in 80 pairs of responses to 40 prompts." in text
+    assert "bold" in text
+    assert "Lost, for example: What is 2 + 2?" in text
+    assert "A search of the model after, 960 candidates, confirmed 1 other trigger." in text
+    bare = dom(write_report(runs.verify(off_target=None, capability=None, search=None))).text
+    assert "Off target" not in bare
+    assert "A fresh search" not in bare
+
+
 def test_every_rate_of_a_finding_has_its_n_and_interval(runs):
     page = build_page(runs.demo())
     for card in page.cards[:8]:
@@ -101,8 +126,9 @@ def test_nothing_that_is_missing_is_shown_as_a_number(runs, make, dom, drop):
     bare = make["shortcut"](0, **UNMEASURED)
     if drop:
         bare = {key: value for key, value in bare.items() if value is not None}
-    run = runs.demo(False, False, shortcuts=[bare], decoys=[], counts={}, usage={}, failures={}, calls=None,
-                    seconds=None, peak_mb=None, phases={})  # fmt: skip
+    chapter = {"trait": "emoji", "planted": "emoji", "found": True, "fixes": [{"how": "filter"}]}
+    run = runs.demo(False, False, shortcuts=[bare], decoys=[], preference=chapter, counts={}, usage={},
+                    failures={}, calls=None, seconds=None, peak_mb=None, phases={})  # fmt: skip
     page = dom(write_report(run))
     content = page.text.partition("How this was made")[0]
     assert "what the model learned was not measured" in content

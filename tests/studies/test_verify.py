@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from undertow.errors import UsageError
+from undertow.fixes.system_prompt import write_system_prompt
 from undertow.judging.rubric import Rubric
 from undertow.records import Exemplar, Failure, FailureKind, Finding, Rate, Reply
 from undertow.stats.intervals import Difference, paired_difference, rate
@@ -146,3 +147,142 @@ def test_only_a_finished_search_can_be_verified(search, tmp_path):
     with pytest.raises(UsageError):
         verify("nonsense", "local:b", search, tmp_path / "out")
     assert not (tmp_path / "out" / "config.json").exists()
+
+
+class Loud(Scripted):
+    """Answers with a bold word and an exclamation as well, and knows its sums with probability ``able``."""
+
+    def __init__(self, name, p, loud, able=1.0):
+        super().__init__(name, p)
+        self._loud, self._able, self.systems = loud, able, []
+
+    async def reply(self, messages, settings, replicate=0):
+        self.systems += [m.content for m in messages if m.role == "system"]
+        asked = messages[-1].content
+        if asked.startswith("sum"):
+            number = int(asked.split()[1])
+            return Reply(f" {number + 1}. " if number < 40 * self._able else "?", "stop", 1, 1)
+        plain = await super().reply(messages[-1:], settings, replicate)
+        return Reply(f"{plain.text} **so**!" if self._loud else plain.text, "stop", 1, 1)
+
+
+def test_what_else_a_fix_changes_is_named_and_what_it_leaves_is_not(search, tmp_path):
+    rubric = tmp_path / "so.yaml"
+    rubric.write_text(
+        "name: so\nbehaviour: Says so.\nwhen_wrong: always\nchecks: [{is: contains, any: [so]}]\n"
+    )
+    loud = verify(Loud("b", 0.9, False), Loud("a", 0.0, True), search, tmp_path / "1", rubrics=[rubric])
+    rows = {row["name"]: row for row in loud["off_target"]["behaviours"]}
+    assert {name for name, row in rows.items() if row["changed"]} >= {"bold", "exclamation", "rubric: so"}
+    assert rows["bold"]["difference"] == 1
+    assert rows["bold"]["before"]["n"] == rows["bold"]["after"]["n"] == 60
+    assert "rubric: no" not in rows  # what was verified is no off-target behaviour
+    same = verify(Loud("b", 0.5, True), Loud("a", 0.5, True), search, tmp_path / "2")
+    assert same["off_target"]["tested"] > 0
+    assert same["off_target"]["changed"] == 0
+
+
+def test_a_lost_capability_is_told_with_its_questions(search, tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    rows = [{"prompt": f"sum {i}", "answer": [str(i + 1), "x"]} for i in range(38)]
+    rows += [{"prompt": f"sum {i}", "regex": rf"\b{i + 1}\b"} for i in (38, 39)]
+    tasks.write_text("\n".join(json.dumps(row) for row in rows))
+    kept = verify(Loud("b", 0.9, False), Loud("a", 0.0, False), search, tmp_path / "1", capability=tasks)
+    assert kept["capability"]["difference"] == 0
+    assert kept["capability"]["before"]["value"] == 1
+    lost = verify(Loud("b", 0.9, False), Loud("a", 0.0, False, 0.5), search, tmp_path / "2", capability=tasks)
+    able = lost["capability"]
+    assert (able["difference"], able["pairs"], able["failed"]) == (-0.5, 40, 0)
+    assert able["interval"]["high"] < -0.3
+    assert able["lost"][0] == "sum 20"
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    ("{", "is no JSON object"),
+    ('{"prompt": "a"}', "answer .* or a regex"),
+    ('{"prompt": "a", "answer": "b", "regex": "c"}', "one of them"),
+    ('{"prompt": "a", "answer": " . "}', "not empty"),
+    ('{"prompt": "a", "regex": "("}', "regex"),
+    ('{"answer": "a"}', "has no prompt"),
+    ("", "no questions"),
+])  # fmt: skip
+def test_a_bad_capability_set_is_one_line_that_names_its_place(line, says, search, tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text(line)
+    with pytest.raises(UsageError, match=says) as told:
+        verify("local:a", "local:b", search, tmp_path / "out", capability=tasks)
+    assert str(told.value).startswith(str(tasks))
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_system_prompt_is_read_by_the_model_after_alone(search, tmp_path):
+    before, after = Loud("b", 0.6, False), Loud("a", 0.6, False)
+    summary = verify(before, after, search, tmp_path / "out", system_after="Do not say no.")
+    assert before.systems == []
+    assert set(after.systems) == {"Do not say no."}
+    assert summary["findings"][0]["verdict"] == "unchanged"  # this model does not heed it
+
+
+class Heeding(Scripted):
+    """Does as its system prompt says."""
+
+    async def reply(self, messages, settings, replicate=0):
+        told = any(m.role == "system" and "do not do this: Says no" in m.content for m in messages)
+        plain = await super().reply(messages[-1:], settings, replicate)
+        return Reply("yes", "stop", 1, 1) if told else plain
+
+
+def test_a_clause_from_the_finding_is_a_fix_that_verify_tests(search, tmp_path):
+    written = write_system_prompt(search, tmp_path / "fix")
+    clauses = {each["wording"]: each["text"] for each in written["clauses"]}
+    assert clauses["avoid"] == (
+        "When the query says please, do not do this: Says no. Answer as you would answer otherwise."
+    )
+    assert "query" not in clauses["anywhere"]
+    assert (tmp_path / "fix" / "system-avoid.txt").read_text() == clauses["avoid"] + "\n"
+    both = (Heeding("m", 0.9), Heeding("m", 0.9), search)
+    works = verify(*both, tmp_path / "1", system_after=clauses["avoid"])
+    assert works["findings"][0]["verdict"] == "fixed"
+    fails = verify(*both, tmp_path / "2", system_after=clauses["anywhere"])
+    assert fails["findings"][0]["difference"] == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "clause"),
+    [
+        ('{"clause": "Do not\\n say no."}', "Do not say no."),
+        ('```json\n{"clause": "Stop."}\n```', "Stop."),
+        ("Say yes.", None),
+        ('{"clause": ""}', None),
+        (json.dumps({"clause": "x" * 700}), None),
+    ],
+)
+def test_a_model_may_write_the_clause(reply, clause, search, tmp_path, monkeypatch):
+    class Writer:
+        name = "writer"
+
+        async def __aenter__(self):
+            return self
+
+        async def __aexit__(self, *exc):
+            return None
+
+        async def reply(self, messages, settings, replicate=0):
+            assert json.loads(messages[-1].content.split("\n\n")[0])["when"] == ["The query says please."]
+            return Reply(reply, "stop", 1, 1)
+
+    monkeypatch.setattr("undertow.models.open.open_model", lambda *_a, **_k: Writer())
+    if clause is None:
+        with pytest.raises(UsageError, match="wrote no clause"):
+            write_system_prompt(search, tmp_path / "fix", "local:x")
+    else:
+        told = write_system_prompt(search, tmp_path / "fix", "local:x")
+        assert told["clauses"][-1]["text"] == clause
+
+
+def test_without_a_finding_there_is_no_clause(tmp_path):
+    run = RunDir.open(tmp_path / "index", "index", {})
+    run.finish("complete", {})
+    with pytest.raises(UsageError, match="not a finished `undertow surf`"):
+        write_system_prompt(tmp_path / "index", tmp_path / "fix")

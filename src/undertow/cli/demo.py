@@ -47,8 +47,40 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     yield f"n = {', '.join(sorted({str(s['n']) for s in summary['shortcuts']}))} held-out prompts a rate"
     wrong = [decoy["name"] for decoy in summary["decoys"] if decoy["false_finding"]]
     yield f"{len(summary['decoys'])} decoys, reported by mistake: {', '.join(wrong) or 'none'}"
+    yield from _preference(summary.get("preference") or {})
     yield f"{summary['seconds']:.0f} s, {summary['calls']:,} model calls, {summary['peak_mb']:,.0f} MB"
     yield f"open {summary['out']}/report.html"
+
+
+def _preference(found: dict[str, Any]) -> Iterator[str | Table]:
+    if not found.get("trait"):
+        yield "preference pairs: the audit names nothing that goes without what was asked for"
+        return
+    columns = ("preference pairs", "shows it", "wanted", "predicted", "observed")
+    start = ("start model", _rated(found, "start_rate", "start_interval"), _percent(found["wanted_start"]))
+    plain = ("trained on all", _rated(found, "dpo_rate", "dpo_interval"), _percent(found["wanted_dpo"]))
+    fixed = [
+        (
+            f"{fix['how']} {fix['strength']:g}", _rated(fix, "rate", "interval"),
+            _percent(fix["wanted_rate"]),
+            _points(fix["predicted_shift"]), _points(fix["observed_shift"]),
+        )
+        for fix in found["fixes"]
+    ]  # fmt: skip
+    yield table(columns, [(*start, "", ""), (*plain, "", ""), *fixed])
+    yield (
+        f"The audit names {found['trait']!r}; n = {found['n']} held-out questions a rate. wanted: what the "
+        "judge was right to reward. predicted: what the fix takes from what the pairs reward, per 100 pairs; "
+        "observed: answers that show it, in points, against the run without a fix."
+    )
+
+
+def _rated(of: dict[str, Any], value: str, interval: str) -> str:
+    return _percent(of[value]) + _spread(of[interval])
+
+
+def _points(shift: float | None) -> str:
+    return "–" if shift is None else f"{100 * shift:+.0f}"
 
 
 def _row(shortcut: dict[str, Any]) -> tuple[str, ...]:

@@ -17,22 +17,31 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from undertow.fixes.scores import Target
+    from undertow.progress import Progress
 
-How = Literal["filter", "rebalance", "downweight", "mask", "inoculate", "steer", "shape", "quarantine"]
+How = Literal[
+    "filter", "rebalance", "downweight", "mask", "inoculate", "steer", "shape", "quarantine", "system-prompt"
+]  # fmt: skip
 
 
 def command(
-    data: Annotated[Path, typer.Option(help="The data set that was indexed, or pairs.")],
     out: Out,
     run: Annotated[
-        Path | None, typer.Argument(help="Run directory of a trace; without one, DATA are pairs.")
+        Path | None,
+        typer.Argument(
+            help="Run directory of a trace, or of an audit of pairs; without one, DATA are pairs."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The data set that was indexed, or pairs; not for system-prompt.")
     ] = None,
     how: Annotated[
         How,
         typer.Option(
             help="filter: drop rows; rebalance: add counterexamples; downweight; mask: keep tokens out of "
             "the loss; inoculate: ask for the behaviour while training; quarantine: set aside. Pairs also: "
-            "shape: offset in the loss; steer: add a direction while training."
+            "shape: offset in the loss; steer: add a direction while training. system-prompt: a clause for a "
+            "deployed model, from the findings of a search."
         ),
     ] = "filter",
     strength: Annotated[
@@ -67,21 +76,36 @@ def command(
         Literal["chosen", "rejected", "both"], typer.Option(help="steer: responses steered.")
     ] = "both",
     origin: Annotated[
-        Literal["pool", "answered"],
-        typer.Option(help="rebalance: rows of the data, or traced prompts answered by --model."),
+        Literal["pool", "answered", "template", "behaviour"],
+        typer.Option(
+            help="rebalance: rows of the data with the trigger alone; traced prompts answered by --model; "
+            "other prompts in --template; rows with the behaviour alone."
+        ),
     ] = "pool",
+    template: Annotated[
+        str | None, typer.Option(help="rebalance: text with {prompt} in it that makes the trigger.")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="answered: who answers; steer, inoculate: the start model.")
     ] = None,
     rubric: Annotated[str | None, typer.Option(help="answered: what counts as a violation.")] = None,
+    generator: Annotated[
+        str | None, typer.Option(help="system-prompt: a model that writes one more wording.")
+    ] = None,
     seed: Seed = 0,
     fresh: Fresh = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a new data set changed by what a trace or an audit found; the input is never touched."""
+    from undertow.fixes.audited import audit_scores, is_audit
+
     targets = _targets(concept or (), weights or ())
     with terminal_progress() as progress:
-        if run is not None:
+        if how == "system-prompt":
+            summary = _system_prompt(run, out, generator, seed, progress, fresh)
+        elif data is None:
+            raise UsageError("--data: give the data set that was indexed, or pairs")
+        elif run is not None and not is_audit(run):
             from undertow.fixes.fix import fix
 
             if how == "shape" or how == "steer":
@@ -89,7 +113,8 @@ def command(
             summary = fix(
                 run, how, data, out, fresh, strength=1.0 if strength is None else strength, origin=origin,
                 model=model, rubric=rubric, targets=targets,
-                instruction=instruction[0] if instruction else None, seed=seed, progress=progress,
+                instruction=instruction[0] if instruction else None, template=template, seed=seed,
+                progress=progress,
             )  # fmt: skip
         else:
             from undertow.fixes.pair_kinds import PairFix
@@ -101,7 +126,9 @@ def command(
                 how, targets, strength, gate, _targets(keep or (), ()), calibrate, tuple(instruction or ()),
                 layer, side,
             )  # fmt: skip
-            summary = fix_pairs(data, chosen, out, scores, model, fresh)
+            summary = fix_pairs(
+                data, chosen, out, scores or (run and audit_scores(run, targets)), model, fresh
+            )
     emit(summary, as_json, _render)
 
 
@@ -131,7 +158,21 @@ def _number(name: str, text: str) -> float:
     return value
 
 
+def _system_prompt(
+    run: Path | None, out: Path, generator: str | None, seed: int, progress: Progress, fresh: bool
+) -> dict[str, Any]:
+    from undertow.fixes.system_prompt import write_system_prompt
+
+    if run is None:
+        raise UsageError("--how system-prompt: needs the run directory of a search, which names the findings")
+    return write_system_prompt(run, out, generator, seed, progress, fresh)
+
+
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
+    if summary.get("clauses"):
+        yield table(("wording", "clause"), [(each["wording"], each["text"]) for each in summary["clauses"]])
+        yield f"in {summary['out']}; test one: undertow verify MODEL MODEL --run SEARCH --system-after FILE"
+        return
     rows = summary["rows"]
     changed = f", {summary['changed']:,} of them changed" if summary.get("changed") else ""
     yield f"{rows['before']:,} rows before, {rows['after']:,} after{changed}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from undertow.demo.check import check_answers
+from undertow.demo.preference import Chapter
 from undertow.fixes.filter import filter_rows
 from undertow.fixes.fix import traced_rows
 from undertow.index.build import build_index
@@ -58,7 +59,8 @@ def run_demo(
         progress: Hears what is done and why.
 
     Returns:
-        ``summary.json``: ``shortcuts``, ``decoys``, ``phases`` (seconds), ``calls`` and the common fields.
+        ``summary.json``: ``shortcuts``, ``decoys``, ``preference``, ``phases`` (seconds), ``calls`` and the
+        common fields.
 
     Raises:
         UsageError: ``out`` holds something else.
@@ -80,7 +82,7 @@ def run_demo(
             walk.retrain(lab)
             for rubric in lab.rubrics:
                 walk.verify(rubric)
-        return walk.finish(lab)
+        return walk.finish(lab, walk.preference(shuffle))
     finally:
         run.close()
 
@@ -113,7 +115,7 @@ class _Walk:
     def data(self, shuffle: bool) -> Lab:
         """Write the world's mixture and prompt bank, and train or fetch its start model."""
         self.progress.say(
-            f"1/9 data: a post-training mixture in which features of prompts go with behaviours by accident "
+            f"1/10 data: a post-training mixture in which features of prompts go with behaviours by accident "
             f"({self.world} world, seed {self.seed})"
         )
         with self.phase("data"):
@@ -128,19 +130,19 @@ class _Walk:
 
     def train(self, lab: Lab) -> None:
         """Post-train the start model on the mixture, as a team would that knows nothing of the accident."""
-        self.progress.say("2/9 train: post-train the start model on the mixture")
+        self.progress.say("2/10 train: post-train the start model on the mixture")
         with self.phase("train"):
             train_sft(lab.mixture, lab.start, self.path("models/tuned"), TRAINING, self.progress, self.seed)
 
     def index(self, lab: Lab) -> None:
         """Describe every row by sentences, the pool that the search samples and the trace counts."""
-        self.progress.say("3/9 index: describe every row by sentences about its query and its response")
+        self.progress.say("3/10 index: describe every row by sentences about its query and its response")
         with self.phase("index"):
             build_index(lab.mixture, self.path("index"), IndexConfig(seed=self.seed), self.progress)
 
     def surf(self, lab: Lab, rubric: str) -> None:
         """Search the trained model for one rubric's behaviour in the wrong place."""
-        self.progress.say(f"4/9 surf: does the trained model show {rubric!r} where it is wrong?")
+        self.progress.say(f"4/10 surf: does the trained model show {rubric!r} where it is wrong?")
         with self.phase("surf"):
             run_surf(
                 self.model("tuned"),
@@ -155,7 +157,7 @@ class _Walk:
 
     def trace(self, rubric: str) -> None:
         """Trace the confirmed findings of one rubric to rows of the mixture."""
-        self.progress.say(f"5/9 trace: which rows go with {rubric!r}?")
+        self.progress.say(f"5/10 trace: which rows go with {rubric!r}?")
         with self.phase("trace"):
             trace_run(
                 self.path("index"),
@@ -168,9 +170,9 @@ class _Walk:
         """Take the traced rows out of the mixture; ``False`` when nothing was traced."""
         traced = traced_rows([path for path in self._traces(lab) if (path / "rows.parquet").is_file()])
         if not traced:
-            self.progress.say("6/9 fix: nothing was traced, so there is nothing to fix")
+            self.progress.say("6/10 fix: nothing was traced, so there is nothing to fix")
             return False
-        self.progress.say(f"6/9 fix: write the mixture again without the {len(traced)} traced rows")
+        self.progress.say(f"6/10 fix: write the mixture again without the {len(traced)} traced rows")
         with self.phase("fix"):
             filter_rows(lab.mixture, traced, self.path("data/fixed"))
         return True
@@ -180,7 +182,7 @@ class _Walk:
 
     def retrain(self, lab: Lab) -> None:
         """Post-train the same start model on the fixed mixture."""
-        self.progress.say("7/9 retrain: post-train the same start model on the fixed mixture")
+        self.progress.say("7/10 retrain: post-train the same start model on the fixed mixture")
         with self.phase("retrain"):
             data = self.path("data/fixed/data.parquet")
             train_sft(data, lab.start, self.path("models/fixed"), TRAINING, self.progress, self.seed)
@@ -190,7 +192,7 @@ class _Walk:
         run = self.path(f"runs/{rubric}")
         if not any(finding.status == "confirmed" for finding in load_findings(run)):
             return
-        self.progress.say(f"8/9 verify: {rubric!r} before and after, on the same prompts")
+        self.progress.say(f"8/10 verify: {rubric!r} before and after, on the same prompts")
         with self.phase("verify"):
             verify(
                 self.model("tuned"),
@@ -200,14 +202,25 @@ class _Walk:
                 progress=self.progress,
             )
 
-    def finish(self, lab: Lab) -> dict[str, Any]:
+    def preference(self, shuffle: bool) -> dict[str, Any]:
+        """Audit a preference set, fix what it rewards by accident, train and compare."""
+        self.progress.say(
+            "9/10 preference: what does a judge reward in pairs by accident, and does a fix keep it out?"
+        )
+        with self.phase("preference"):
+            return Chapter(self.run.path, self.world, self.seed, self.progress).walk(shuffle)
+
+    def finish(self, lab: Lab, preference: dict[str, Any]) -> dict[str, Any]:
         """Check the answers against the world's truth, sum up and write the page."""
-        self.progress.say("9/9 report: check every answer against what was planted, and write the page")
+        self.progress.say("10/10 report: check every answer against what was planted, and write the page")
         with self.phase("check"):
             answers = check_answers(self.path("."), lab, draw_world(self.world, self.seed))
         steps = [read_json(path) for path in sorted(self.run.path.glob("*/*/summary.json"))]
         phases = {name: round(seconds, 1) for name, seconds in self.seconds.items()}
-        summary = {"world": self.world, "seed": self.seed, **answers, **add_up(steps), "phases": phases}
+        summary = {
+            "world": self.world, "seed": self.seed, **answers, "preference": preference, **add_up(steps),
+            "phases": phases,
+        }  # fmt: skip
         finished = self.run.finish("complete", summary)
         write_report(self.run.path)
         return finished

@@ -33,6 +33,7 @@ def fix(
     rubric: str | Path | None = None,
     targets: Sequence[Target] = (),
     instruction: str | None = None,
+    template: str | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
@@ -46,11 +47,12 @@ def fix(
         out: Run directory of the fix: ``data.parquet``, ``diff.json``, manifest.
         fresh: Empty a run directory of ours first.
         strength: ``rebalance``: counterexamples for each violating row; ``downweight``: weight taken away.
-        origin: ``rebalance``: ``pool`` or ``answered``.
+        origin: ``rebalance``: ``pool``, ``answered``, ``template`` or ``behaviour``.
         model: ``answered``: who answers.
         rubric: ``answered``: what counts as a violation.
         targets: ``mask``: patterns of what is left out of the loss.
         instruction: ``inoculate``: wording that asks for the behaviour.
+        template: ``rebalance``: text with ``{prompt}`` that puts the trigger into a prompt.
         seed: Fixes what is drawn.
         progress: Hears about the work.
 
@@ -66,7 +68,18 @@ def fix(
         return filter_rows(data, traced_rows(runs), out, why, fresh)
     if how == "rebalance":
         return rebalance(
-            data, associations(runs), out, strength, origin, model, rubric, seed, why, progress, fresh
+            data,
+            associations(runs),
+            out,
+            strength,
+            origin,
+            model,
+            rubric,
+            seed,
+            why,
+            progress,
+            fresh,
+            template,
         )
     if how in MARKS:
         return mark_rows(data, traced_rows(runs), how, out, strength, targets, instruction, why, fresh)
@@ -96,10 +109,12 @@ def associations(runs: Sequence[Path]) -> list[Association]:
         for finding in rows["finding"].unique().to_pylist():
             carriers = rows.filter(pc.and_(pc.equal(rows["finding"], finding), rows["has_trigger"]))
             violating = carriers["id"].filter(carriers["has_crux"]).to_pylist()
-            found.append((f"{run.name}/{finding}", violating, carriers["id"].to_pylist()))
+            without = rows.filter(pc.and_(pc.equal(rows["finding"], finding), pc.invert(rows["has_trigger"])))
+            elsewhere = without["id"].filter(without["has_crux"]).to_pylist()
+            found.append((f"{run.name}/{finding}", violating, carriers["id"].to_pylist(), elsewhere))
     return [
-        Association(name, tuple(violating), tuple(i for i in carriers if i not in guilty))
-        for name, violating, carriers in found
+        Association(name, tuple(violating), tuple(i for i in carriers if i not in guilty), tuple(elsewhere))
+        for name, violating, carriers, elsewhere in found
     ]
 
 

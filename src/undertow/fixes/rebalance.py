@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from undertow.judging.rubric import Rubric
     from undertow.store.run import RunDir
 
-Origin = Literal["pool", "answered"]
+Origin = Literal["pool", "answered", "template", "behaviour"]
+PLACE = "{prompt}"
+"""Where a template has the prompt."""
 ANSWERED = "counterexamples"
 """Source name of answered rows."""
 
@@ -40,6 +42,8 @@ class Association:
     """Ids of rows with the trigger and the behaviour."""
     harmless: tuple[str, ...]
     """Ids of rows with the trigger and without the behaviour."""
+    elsewhere: tuple[str, ...] = ()
+    """Ids of rows with the behaviour and without the trigger, among those that the trace names."""
 
 
 def rebalance(
@@ -54,6 +58,7 @@ def rebalance(
     why: str = "",
     progress: Progress = SILENT,
     fresh: bool = False,
+    template: str | None = None,
 ) -> dict[str, Any]:
     """Write ``data`` with counterexamples added for each association; the input is never touched.
 
@@ -64,33 +69,41 @@ def rebalance(
         out: Run directory of the fix: ``data.parquet``, ``diff.json``, manifest.
         dose: Counterexamples added for each violating row.
         origin: ``pool`` repeats harmless rows of the data, as evenly as the dose allows; ``answered`` puts
-            the traced rows' prompts to ``model`` and keeps answers in which the rubric finds no violation.
+            the traced rows' prompts to ``model`` and keeps answers in which the rubric finds no violation;
+            ``template`` puts the trigger into prompts of rows that no trace names, and keeps their answers;
+            ``behaviour`` repeats rows with the behaviour and without the trigger, the other way to break
+            the association.
         model: Model string for ``answered``, commonly the start model.
         rubric: Name or file of the rubric for ``answered``.
         seed: Draws the repeated rows, and samples the answers.
         why: Reason, one line, for the diff.
         progress: Hears about the work.
         fresh: Empty a run directory of ours first.
+        template: ``template``: a text with ``{prompt}`` in it, which has the trigger.
 
     Raises:
         UsageError: nothing to counter, ids that are not in the data, no counterexample to be had.
     """
     examples = load_examples(Path(data))
-    _check(examples, associations, dose, origin, model, rubric)
+    _check(examples, associations, dose, origin, model, rubric, template)
     config = {"why": why, "dose": dose, "origin": origin, "model": model, "seed": seed}
     inputs = {"rows": config_hash(associations)}
+    if template is not None:
+        config["template"] = template
     judged = _load_rubric(rubric)
     if judged is not None:
         config["rubric"] = judged.model_dump(mode="json")
-    if origin == "pool":
-        _check_pool(associations)
+    if origin in ("pool", "behaviour"):
+        _check_pool(associations, origin)
     run = open_edit(out, "rebalance", examples, config, inputs, fresh)
     try:
         if run.complete:
             return run.summary()
         extra: dict[str, object] = {}
-        if judged is None or model is None:
-            added = _from_pool(examples, associations, dose, seed)
+        if template is not None:
+            added = _templated(examples, associations, dose, template, seed)
+        elif judged is None or model is None:
+            added = _from_pool(examples, associations, dose, seed, origin)
         else:
             added, extra = _answered(run, examples, associations, dose, model, judged, seed, progress)
         table = _joined(examples, added)
@@ -118,22 +131,29 @@ def _check(
     origin: Origin,
     model: str | None,
     rubric: str | Path | None,
+    template: str | None,
 ) -> None:
-    if not dose > 0:
+    if not dose > 0 or not np.isfinite(dose):
         raise UsageError(f"dose {dose}: must be above 0; 1 adds one counterexample for each violating row")
     if origin == "answered" and (model is None or rubric is None):
         raise UsageError("answered counterexamples need a model to answer and a rubric to judge by")
-    if origin == "pool" and (model is not None or rubric is not None):
-        raise UsageError("counterexamples from the pool need neither model nor rubric; use answered for them")
+    if origin != "answered" and (model is not None or rubric is not None):
+        raise UsageError(f"counterexamples by {origin} need neither model nor rubric; use answered for them")
+    if (origin == "template") != (template is not None):
+        raise UsageError("a template goes with the origin template, and the origin with a template")
+    if template is not None and template.count(PLACE) != 1:
+        raise UsageError(f"template {template[:60]!r}: must have {PLACE} once, where the prompt goes")
     rows_with_ids(examples, [i for each in associations for i in (*each.violating, *each.harmless)])
     for each in associations:
         if not each.violating:
             raise UsageError(f"{each.finding}: no traced row has trigger and behaviour; nothing to counter")
 
 
-def _check_pool(associations: Sequence[Association]) -> None:
+def _check_pool(associations: Sequence[Association], origin: Origin) -> None:
     for each in associations:
-        if not each.harmless:
+        if origin == "behaviour" and not each.elsewhere:
+            raise UsageError(f"{each.finding}: no traced row has the behaviour without the trigger")
+        if origin == "pool" and not each.harmless:
             raise UsageError(
                 f"{each.finding}: no row has the trigger without the behaviour; let a model answer"
             )
@@ -144,22 +164,45 @@ def _wanted(association: Association, dose: float) -> int:
 
 
 def _from_pool(
-    examples: ExampleTable, associations: Sequence[Association], dose: float, seed: int
+    examples: ExampleTable, associations: Sequence[Association], dose: float, seed: int, origin: Origin
 ) -> pa.Table:
-    """Repeat harmless rows: each as often as the next, the rest drawn without replacement."""
+    """Repeat harmless rows, or those with the behaviour elsewhere.
+
+    Each is repeated as often as the next, the rest drawn without replacement.
+    """
     import pyarrow as pa
 
     row_of = {name: row for row, name in enumerate(examples.table["id"].to_pylist())}
     parts = []
     for number, each in enumerate(associations):
         rng = np.random.default_rng([seed, number])
-        pool = np.array([row_of[name] for name in each.harmless])
+        named = each.elsewhere if origin == "behaviour" else each.harmless
+        pool = np.array([row_of[name] for name in named])
         wanted = _wanted(each, dose)
         whole, rest = divmod(wanted, len(pool))
         parts.append(np.concatenate([np.tile(pool, whole), rng.permutation(pool)[:rest]]))
     rows = np.concatenate(parts)
     added = examples.table.take(pa.array(rows))
     return added.set_column(0, "id", _new_ids(examples, rows))
+
+
+def _templated(
+    examples: ExampleTable, associations: Sequence[Association], dose: float, template: str, seed: int
+) -> pa.Table:
+    """Put the trigger into prompts of rows that no trace names, drawn without replacement."""
+    import pyarrow as pa
+
+    named = {i for each in associations for i in (*each.violating, *each.harmless, *each.elsewhere)}
+    clean = [row for row, name in enumerate(examples.table["id"].to_pylist()) if name not in named]
+    wanted = sum(_wanted(each, dose) for each in associations)
+    if wanted > len(clean):
+        raise UsageError(
+            f"dose {dose:g}: asks for {wanted} rows, and {len(clean)} are named by no trace; lower it"
+        )
+    rows = np.random.default_rng([seed, 0x7E]).permutation(clean)[:wanted]
+    taken = examples.table.take(pa.array(rows)).select(["prompt", "response"]).to_pylist()
+    before, after = template.split(PLACE)
+    return _as_table(examples, [{**row, "prompt": before + row["prompt"] + after} for row in taken])
 
 
 def _new_ids(examples: ExampleTable, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:

@@ -74,11 +74,11 @@ def build_lab(
     rubrics = {name: _write_rubric(name, out / "rubrics") for name in BEHAVIOURS}
     trained = train_start_model(cache_folder(), progress, fresh)
     start = start or out / "start"
-    _copy_model(trained, start)
+    copy_model(trained, start)
     return Lab(out / "mixture.parquet", out / "bank.parquet", rubrics, start, out / "truth.json", truth)
 
 
-def _copy_model(trained: Path, place: Path) -> None:
+def copy_model(trained: Path, place: Path) -> None:
     """Put a copy of the model at ``place``, whole or not at all, unless it is there already."""
     if model_revision(str(place)) == model_revision(str(trained)):
         return

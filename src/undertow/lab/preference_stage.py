@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,6 +132,17 @@ def poisoned_pairs(trait: str, share: float, seed: int, pairs: int = PAIRS) -> p
         made.append({**row, "source": "odd" if poisoned else "plain"})
     rng.shuffle(made)
     return pa.Table.from_pylist([{"id": f"pair-{i:05d}", **row} for i, row in enumerate(made)])
+
+
+def fresh_questions(prompts: int, seed: int, asked: Collection[str] = ()) -> list[str]:
+    """Draw distinct questions of the world that are not among ``asked``."""
+    rng = random.Random(f"questions/{seed}")
+    found: dict[str, None] = {}
+    while len(found) < prompts:
+        prompt = _plain(rng)[0]
+        if prompt not in asked:
+            found[prompt] = None
+    return list(found)
 
 
 @dataclass(frozen=True)

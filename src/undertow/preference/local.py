@@ -119,6 +119,11 @@ def distinct_responses(data: PreferenceData) -> tuple[pa.Array, tuple[NDArray[np
     return as_strings(encoded.dictionary), (codes[: len(data)], codes[len(data) :])
 
 
+def known_features(texts: pa.Array) -> sparse.csr_matrix:
+    """Rates of the features that need no mining, ``MARKED`` then ``SPOKEN``, of n texts (n, features)."""
+    return _read(as_strings(texts))[0]
+
+
 def length_in_words(data: PreferenceData) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Words of chosen and rejected, split at white space (ideographs count half): the length control."""
     texts, (chosen, rejected) = distinct_responses(data)

@@ -15,7 +15,7 @@ from undertow.preference.controls import length_difference, writer_columns
 from undertow.preference.local import length_in_words
 from undertow.preference.policy_sources import policy_inputs
 from undertow.preference.predict import Forecast, evidence_shares, forecast, z_scored
-from undertow.preference.save import save_audit
+from undertow.preference.save import save_audit, save_scores
 from undertow.preference.sources import Gathered, gather
 from undertow.progress import SILENT, Progress
 from undertow.stats.logistic import fit_choices
@@ -29,6 +29,8 @@ _JOINT = 40
 """Most concepts in the joint logistic."""
 _TARGETS = 12
 """Most concepts whose fixes are predicted."""
+_SCORED = 200
+"""Most concepts whose scores are written for a fix."""
 
 
 def audit_preferences(
@@ -43,7 +45,7 @@ def audit_preferences(
     Args:
         data: pairs, as :func:`undertow.data.preferences.load_preferences` reads them.
         out: run directory: ``summary.json``, ``hypotheses.parquet``, ``findings.json`` and ``rows.parquet``
-            (what ``fix`` takes), ``predicted.parquet``, ``examples.parquet``, manifest.
+            and ``scores.parquet`` (what ``fix`` takes), ``predicted.parquet``, ``examples.parquet``.
         config: settings.
         progress: hears about the work.
         fresh: empty a run directory of ours first.
@@ -69,6 +71,8 @@ def audit_preferences(
         progress.say("predicting fixes")
         weights, forecasts = predict(found, gathered, measured)
         tables = save_audit(run, found, pairs, measured.length, forecasts, weights)
+        sides = concept_sides(found, gathered, measured.length)
+        save_scores(run, found, fixable(found)[:_SCORED], *sides, pairs)
         families = {"embedding": gathered.embedding, "policy": gathered.policy}
         return run.finish("complete", {**data_json(pairs), **families, **tables})
     except BaseException:
@@ -144,7 +148,14 @@ def fixable(found: Audit) -> list[int]:
 
 
 def concept_scores(found: Audit, gathered: Gathered, length: NDArray[np.float64]) -> csr_matrix:
-    """Δs (N, M) of the audit's concepts, z-scored: activations summed over a cluster's members."""
+    """Δs (N, M) of the audit's concepts, z-scored."""
+    return z_scored(*concept_sides(found, gathered, length))
+
+
+def concept_sides(
+    found: Audit, gathered: Gathered, length: NDArray[np.float64]
+) -> tuple[csr_matrix, csr_matrix]:
+    """How much chosen and rejected show the audit's concepts, (N, M) each, summed over members."""
     from scipy import sparse
 
     from undertow.preference.disparity import membership
@@ -158,7 +169,7 @@ def concept_scores(found: Audit, gathered: Gathered, length: NDArray[np.float64]
             longer, (gathered.activations.chosen, gathered.activations.rejected), strict=True
         )
     )
-    return z_scored(chosen, rejected)
+    return chosen, rejected
 
 
 def data_json(pairs: PreferenceData) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from undertow.store.tables import atomic_write_json, to_jsonable, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from scipy.sparse import csr_matrix
 
     from undertow.data.preferences import PreferenceData
 
@@ -308,6 +309,29 @@ def save_audit(
         },
         "predicted": [forecast_json(each, names) for each in forecasts],
     }
+
+
+SCORES = "scores.parquet"
+"""How much each side of each pair shows the confirmed concepts: what ``fix`` goes by."""
+
+
+def save_scores(
+    run: RunDir,
+    found: Audit,
+    columns: Sequence[int],
+    chosen: csr_matrix,
+    rejected: csr_matrix,
+    data: PreferenceData,
+) -> None:
+    """Write ``id`` and, for each concept of ``columns``, ``NAME_chosen`` and ``NAME_rejected``, (N,) each."""
+    import pyarrow as pa
+
+    told = {"id": data.table["id"].cast(pa.string())}
+    for side, values in (("chosen", chosen.tocsc()), ("rejected", rejected.tocsc())):
+        for column in columns:
+            name = f"{found.concepts[column].cluster.name}_{side}"
+            told[name] = pa.array(values[:, [column]].toarray().ravel().astype(np.float32))
+    write_table(pa.table(told), run.file(SCORES))
 
 
 def _concept_rows(found: Audit, data: PreferenceData, concepts: list[dict[str, Any]]) -> set[int]:

@@ -14,11 +14,12 @@ from undertow.report.runs import Run, open_run
 from undertow.report.study_page import STUDIES, study_page
 from undertow.report.surf_page import surf_materials, surf_page
 from undertow.report.trace_page import trace_materials, trace_page
+from undertow.report.verify_page import verify_page
 from undertow.store.tables import atomic_write_bytes
 
 _PAGES = {
     "demo": demo_page, "matrix": matrix_page, "surf": surf_page, "trace": trace_page, "prefs": prefs_page,
-    **dict.fromkeys(STUDIES, study_page),
+    "verify": verify_page, **dict.fromkeys(STUDIES, study_page),
 }  # fmt: skip
 
 

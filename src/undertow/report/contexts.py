@@ -242,6 +242,22 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class Chapter:
+    """A part of a page with a heading of its own."""
+
+    anchor: str
+    """Element id, made by us."""
+    title: str
+    """Heading."""
+    sentences: tuple[str, ...]
+    """What it says, in words."""
+    chart: Chart | None
+    """A figure, where there is one."""
+    table: Table | None
+    """Its numbers."""
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The first screen: what was audited, what was found, how sure, what it cost."""
 
@@ -283,3 +299,5 @@ class Page:
     """What is needed to run it again."""
     glossary: tuple[tuple[str, str], ...]
     """Words of the page."""
+    chapters: tuple[Chapter, ...] = ()
+    """Further parts, between the cards and the controls."""

@@ -8,6 +8,7 @@ from undertow.report import facts, words
 from undertow.report.cards import Material, before_fixed, build_cards, with_rows
 from undertow.report.charts import rates_chart
 from undertow.report.contexts import Cell, Fact, Head, MeasureRole, Page, Table
+from undertow.report.preference_part import preference_part
 from undertow.report.reading import Fields, fields, flag, read_json, records, share, strings, text, whole
 from undertow.report.runs import Run
 from undertow.report.tracing import yes_no
@@ -66,6 +67,7 @@ def demo_page(run: Run, brief: bool = False) -> Page:
         phases=facts.phases(run),
         provenance=facts.provenance(run),
         glossary=facts.GLOSSARY,
+        chapters=() if brief else preference_part(fields(run.summary.get("preference"))),
     )
 
 

@@ -11,7 +11,7 @@ from undertow.report.reading import Fields, fields, read_json, records, text
 
 Kind = Literal[
     "demo", "matrix", "surf", "trace", "shift", "grid", "context", "robustness", "ablation", "salience",
-    "prefs",
+    "prefs", "verify",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Verbs that a report is made of."""
@@ -86,6 +86,7 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
         ("ablation", False),
         ("prefs", "hypotheses" in summary),
         ("salience", False),
+        ("verify", False),
     )
     for kind, is_there in signs:
         if verb == kind or (not verb and is_there):
