@@ -255,6 +255,18 @@ class Runs:
         write(run / "manifest.json", manifest("verify", {}))
         return run
 
+    def causal(self) -> Path:
+        run = self.folder / "causal"
+        kinds = {"whole": 70, "traced": 2, "random": 66}
+        parts = {
+            kind: {"value": hits / 80, "n": 80, "interval": span(hits, 80)} for kind, hits in kinds.items()
+        }
+        check = {"finding": "code/f0", "rows": 150, "difference": 0.8, "difference_interval": [0.7, 0.9],
+                 "causal": True, **parts}  # fmt: skip
+        write(run / "summary.json", common(checks=[check], cells=[], missing=[], sentence="One is causal."))
+        write(run / "manifest.json", manifest("ablation", {"model": "start"}))
+        return run
+
     def trace(self, attributions: list[dict[str, Any]] | None = None) -> Path:
         run = self.folder / "trace"
         write(run / "summary.json", common())

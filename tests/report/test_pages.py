@@ -55,6 +55,21 @@ def test_a_verification_says_what_became_of_each_finding_and_what_else_changed(r
     assert "A fresh search" not in bare
 
 
+def test_a_causal_check_draws_all_three_trainings_side_by_side(runs, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "undertow.report.study_page.rates_chart", lambda rows, names: drawn.append((rows, names))
+    )
+    build_page(runs.causal())
+    ((((name, measures),), names),) = drawn
+    assert name == "code/f0"
+    assert [(names[m.role], m.value, m.n) for m in measures] == [
+        ("trained on all rows", 0.875, 80),
+        ("without as many random rows of the same sources", 0.825, 80),
+        ("without the traced rows", 0.025, 80),
+    ]
+
+
 def test_every_rate_of_a_finding_has_its_n_and_interval(runs):
     page = build_page(runs.demo())
     for card in page.cards[:8]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 from undertow.records import Interval
 from undertow.report import facts, words
-from undertow.report.charts import short
-from undertow.report.contexts import Cell, Chart, Fact, Head, Page, Table
-from undertow.report.reading import Fields, interval, number, records, strings, text, whole
+from undertow.report.charts import rates_chart, short
+from undertow.report.contexts import Cell, Chart, Fact, Head, Measure, MeasureRole, Page, Table
+from undertow.report.reading import Fields, fields, interval, number, records, strings, text, whole
 from undertow.report.runs import Run
 from undertow.report.salience_page import salience_charts, system_rows
 from undertow.report.study_charts import Effect, Place, Square, dose_chart, effect_chart, grid_chart
@@ -21,6 +21,12 @@ _GLOSSARY = (
     ("Delta", "After less before, paired by question."),
     *facts.GLOSSARY[:2],
 )
+_REMOVED: dict[MeasureRole, str] = {
+    "shortcut": "trained on all rows",
+    "control": "without as many random rows of the same sources",
+    "fixed": "without the traced rows",
+}
+_KIND: dict[MeasureRole, str] = {"shortcut": "whole", "control": "random", "fixed": "traced"}
 _NUMBERS = ("n", "questions", "prompts", "rows", "causal")
 _MOST = 200
 """Rows of the table; the others are in ``summary.json``."""
@@ -247,7 +253,17 @@ def _check_charts(checks: Sequence[Fields]) -> tuple[Chart, ...]:
         effects, "What the traced rows did", "Rate without random rows less rate without the traced rows",
         "As many random rows of the same sources; bars are 95% intervals. Dashed: no difference.",
     )  # fmt: skip
-    return (chart,) if chart else ()
+    rates = rates_chart([(text(check, "finding"), _removals(check)) for check in checks], _REMOVED)
+    return tuple(each for each in (rates, chart) if each)
+
+
+def _removals(check: Fields) -> tuple[Measure, ...]:
+    """Take the rates of the three trainings of a causal check."""
+    return tuple(
+        Measure(label, role, number(of, "value"), whole(of, "n"), None, interval(of, "interval"))
+        for role, label in _REMOVED.items()
+        for of in (fields(check.get(_KIND[role])),)
+    )
 
 
 _CHARTS: dict[str, Callable[[Run], Sequence[Chart]]] = {
