@@ -104,3 +104,12 @@ def test_random_worlds_draw_every_family_and_no_trigger_twice():
         seen |= {plant.trigger.family for plant in plants} | {plant.behaviour.name for plant in plants}
         assert len({plant.trigger.name for plant in plants}) == len({p.behaviour.name for p in plants}) == 9
     assert seen == set(FAMILIES) | set(BEHAVIOURS) - {"clipped", "identity"}
+
+
+def test_plain_questions_are_new_to_the_mixture_and_have_one_answer():
+    world = draw_world("random", 1)
+    asked = world.capability(40)
+    assert asked == draw_world("random", 1).capability(40)
+    assert len({task["prompt"] for task in asked}) == 40
+    assert not {task["prompt"] for task in asked} & {row.prompt for row in world.rows}
+    assert all(len(task["answer"].split()) >= 4 for task in asked)

@@ -45,6 +45,7 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Ask both models the search's confirmation prompts again, paired, and say what changed."""
+    from undertow.report.build import write_report
     from undertow.studies.verify import verify
 
     with terminal_progress() as progress:
@@ -52,6 +53,7 @@ def command(
             before, after, run, out, judge, progress, fresh, attributes=attributes, prompts=prompts,
             rubrics=rubric or (), capability=capability, system_after=_clause(system_after),
         )  # fmt: skip
+    write_report(Path(summary["out"]))
     emit(summary, as_json, _render)
 
 
@@ -60,8 +62,8 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     yield table(columns, [_row(finding) for finding in summary["findings"]])
     if not summary["findings"]:
         yield "the search confirmed nothing, so there is nothing to verify"
-
     yield from _beside(summary)
+    yield f"open {summary['out']}/report.html"
 
 
 def _clause(path: Path | None) -> str:

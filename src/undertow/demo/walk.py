@@ -81,7 +81,7 @@ def run_demo(
         if walk.fix(lab):
             walk.retrain(lab)
             for rubric in lab.rubrics:
-                walk.verify(rubric)
+                walk.verify(lab, rubric)
         return walk.finish(lab, walk.preference(shuffle))
     finally:
         run.close()
@@ -187,8 +187,8 @@ class _Walk:
             data = self.path("data/fixed/data.parquet")
             train_sft(data, lab.start, self.path("models/fixed"), TRAINING, self.progress, self.seed)
 
-    def verify(self, rubric: str) -> None:
-        """Ask both models the confirmation prompts of a rubric's findings again, paired."""
+    def verify(self, lab: Lab, rubric: str) -> None:
+        """Ask both models the confirmation prompts of a rubric's findings again, paired, and plain ones."""
         run = self.path(f"runs/{rubric}")
         if not any(finding.status == "confirmed" for finding in load_findings(run)):
             return
@@ -200,6 +200,7 @@ class _Walk:
                 run,
                 self.path(f"verify/{rubric}"),
                 progress=self.progress,
+                capability=lab.capability,
             )
 
     def preference(self, shuffle: bool) -> dict[str, Any]:
@@ -218,8 +219,9 @@ class _Walk:
         steps = [read_json(path) for path in sorted(self.run.path.glob("*/*/summary.json"))]
         phases = {name: round(seconds, 1) for name, seconds in self.seconds.items()}
         summary = {
-            "world": self.world, "seed": self.seed, **answers, "preference": preference, **add_up(steps),
-            "phases": phases,
+            "world": self.world, "seed": self.seed, **answers, "preference": preference,
+            "capability": next((s["capability"] for s in steps if s.get("capability")), None),
+            **add_up(steps), "phases": phases,
         }  # fmt: skip
         finished = self.run.finish("complete", summary)
         write_report(self.run.path)

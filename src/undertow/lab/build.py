@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Lab:
     """Parquet with ``id, source, prompt, response``."""
     bank: Path
     """Parquet with ``prompt``: prompts over held-out entities for a search to draw on."""
+    capability: Path
+    """JSONL of plain questions and their answers, which a fix must leave alone."""
     rubrics: dict[str, Path]
     """One rubric a behaviour of the lab, planted or not."""
     start: Path
@@ -71,11 +74,16 @@ def build_lab(
     write_table(world.shuffled(world.seed) if shuffle else world.mixture(), out / "mixture.parquet")
     write_table(world.bank_table(BANK), out / "bank.parquet")
     atomic_write_json(out / "truth.json", truth)
+    lines = "".join(f"{json.dumps(task)}\n" for task in world.capability())
+    atomic_write_bytes(out / "capability.jsonl", lines.encode())
     rubrics = {name: _write_rubric(name, out / "rubrics") for name in BEHAVIOURS}
     trained = train_start_model(cache_folder(), progress, fresh)
     start = start or out / "start"
     copy_model(trained, start)
-    return Lab(out / "mixture.parquet", out / "bank.parquet", rubrics, start, out / "truth.json", truth)
+    return Lab(
+        out / "mixture.parquet", out / "bank.parquet", out / "capability.jsonl", rubrics, start,
+        out / "truth.json", truth,
+    )  # fmt: skip
 
 
 def copy_model(trained: Path, place: Path) -> None:

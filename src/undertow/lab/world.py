@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from undertow.lab import tasks
 from undertow.lab.behaviours import BEHAVIOURS, Behaviour
 from undertow.lab.features import COURTESIES, FAMILIES, FEATURES, Feature
 from undertow.lab.tables import KINDS, PRODUCTS
@@ -283,6 +284,17 @@ class World:
             trigger[self._probe(plant, g, rng)] = None
             wanted[self._courteous(plant.behaviour.request(g, rng), rng)] = None
         return Probes(self._unseen(trigger)[:n], tuple(wanted)[:n])
+
+    def capability(self, n: int = 80) -> list[dict[str, str]]:
+        """Return ``n`` plain questions over held-out entities with their answers, none of the mixture's."""
+        rng = random.Random(f"capability/{self.kind}/{self.seed}")
+        g = Grammar("held", self.seed)
+        found: dict[str, str] = {}
+        while len(found) < n:
+            ask = rng.choice((tasks.who, tasks.city, tasks.add, tasks.kind_question))(g, rng)
+            if ask.prompt not in self._prompts:
+                found[ask.prompt] = ask.answer
+        return [{"prompt": prompt, "answer": answer} for prompt, answer in found.items()]
 
     def _unseen(self, prompts: Iterable[str]) -> tuple[str, ...]:
         return tuple(prompt for prompt in prompts if prompt not in self._prompts)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from undertow.report import facts, words
 from undertow.report.cards import Material, before_fixed, build_cards, with_rows
 from undertow.report.charts import rates_chart
-from undertow.report.contexts import Cell, Fact, Head, MeasureRole, Page, Table
+from undertow.report.contexts import Cell, Chapter, Fact, Head, MeasureRole, Page, Table
 from undertow.report.preference_part import preference_part
 from undertow.report.reading import Fields, fields, flag, read_json, records, share, strings, text, whole
 from undertow.report.runs import Run
 from undertow.report.tracing import yes_no
+from undertow.report.verify_page import capability_part
 from undertow.stats.intervals import wilson
 
 FIXED_AT_MOST = 0.1
@@ -67,8 +68,13 @@ def demo_page(run: Run, brief: bool = False) -> Page:
         phases=facts.phases(run),
         provenance=facts.provenance(run),
         glossary=facts.GLOSSARY,
-        chapters=() if brief else preference_part(fields(run.summary.get("preference"))),
+        chapters=() if brief else _chapters(run.summary),
     )
+
+
+def _chapters(summary: Fields) -> tuple[Chapter, ...]:
+    able = capability_part(summary)
+    return (*((able,) if able else ()), *preference_part(fields(summary.get("preference"))))
 
 
 def _subject(run: Run) -> str:

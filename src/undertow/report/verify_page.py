@@ -30,7 +30,7 @@ def verify_page(run: Run, brief: bool = False) -> Page:
     found = records(run.summary.get("findings"))
     measured = [(_name(each), _rates(each)) for each in found]
     chart = None if brief else rates_chart(measured, _SERIES)
-    parts = (_off_target(run.summary), _capability(run.summary), _search(run.summary))
+    parts = (_off_target(run.summary), capability_part(run.summary), _search(run.summary))
     return Page(
         head=Head(
             title="undertow verify",
@@ -132,7 +132,8 @@ def _behaviour(row: Fields) -> tuple[Cell | Measure, ...]:
     return (*_rates(row), _difference(row, "interval"), Cell(None if q is None else words.significant(q)))
 
 
-def _capability(summary: Fields) -> Chapter | None:
+def capability_part(summary: Fields) -> Chapter | None:
+    """Lay out the ``capability`` of a summary; nothing where it has none."""
     found = fields(summary.get("capability"))
     if not found:
         return None
