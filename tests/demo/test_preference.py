@@ -43,6 +43,17 @@ def test_nothing_is_named_where_sides_are_swapped(chapter):
     assert walk.walk(shuffle=True) == {"trait": None, "planted": None, "fixes": []}
 
 
+def test_a_training_that_failed_has_no_rates(chapter):
+    told = {"margin": {"before": 0.0, "after": -1.0}, "status": "failed"}
+    fixed = {"filter": {"strength": 1.0, "touched": {"odd": 9}, "predicted": {}}}
+    answers = {"start": ["🎉", "no"], "dpo": [None, None], "filter": [None, "no"]}
+    summary = chapter(0).compare("emoji", answers, {"dpo": told, "filter": told}, fixed)
+    assert (summary["start_rate"], summary["dpo_rate"], summary["rise"]) == (0.5, None, None)
+    assert (summary["dpo_interval"], summary["n"]) == (None, 0)
+    (fix,) = summary["fixes"]
+    assert (fix["rate"], fix["observed_shift"], fix["recovered"]) == (0.0, None, None)
+
+
 def test_a_missing_answer_is_in_no_rate():
     cast = votes("emoji", ["🎉", None, "no"])
     assert cast == [True, None, False]

@@ -97,7 +97,10 @@ class Chapter:
             fixed["mask"] = self.fix(concept, "mask", 1.0, pattern)
         for how in fixed:
             trained[how] = self.train(how, self.path(how))
-        answers = {name: self.answers(name) for name in ("start", *trained)}
+        failed: Texts = [None] * PROMPTS
+        answers = {"start": self.answers("start")}
+        for name, told in trained.items():  # a training that did not learn leaves no model to ask
+            answers[name] = self.answers(name) if told["status"] == "complete" else failed
         return self.compare(concept, answers, trained, fixed) | self.check(concept, shuffle)
 
     def planted(self, shuffle: bool) -> str | None:
