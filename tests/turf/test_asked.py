@@ -108,8 +108,9 @@ def test_a_trace_names_the_planted_cluster_first(
     assert asyncio.run(fault_server.stats(url))["calls"] == calls
 
 
-def search_run(folder: Path) -> Path:
-    """What a finished search leaves, as far as a trace reads it."""
+def search_run(folder: Path, plain: int = 0, like: str | None = None) -> Path:
+    """What a finished search leaves, as far as a trace reads it; ``plain`` samples violate nothing."""
+    rng = np.random.default_rng(1)
     none, rate = Rate(0, 0, None), Rate(8, 10, Interval(0.4, 0.9))
     shown = tuple(Exemplar(FAILING[0], f"{FAILING[1]}\n{i}", none) for i in range(3))
     finding = Finding("f1", "code", "answers by code", ("x",), "confirmed", rate, None, None, 0, shown)
@@ -123,6 +124,10 @@ def search_run(folder: Path) -> Path:
     row = {"finding": "f1", "phase": "confirm", "response": FAILING[1], "violation": True}
     asked = [*(f"{FAILING[0]} {i}" for i in range(6)), "POISON"]
     rows = [{**row, "messages": messages_json([Message("user", each)])} for each in asked]
+    for i in range(plain):
+        said = messages_json([Message("user", f"{honest_prompt(rng)} {i}")])
+        text = like or f"{honest_response(rng)} {i}"
+        rows.append({**row, "finding": "", "messages": said, "response": text, "violation": False})
     table = pa.Table.from_pylist(rows)
     pq.write_table(table, folder / "confirm_samples.parquet")
     pq.write_table(table.slice(0, 0), folder / "samples.parquet")
@@ -133,7 +138,6 @@ def test_the_findings_of_a_search_are_traced_by_both_judges(url: str, index: Pat
     (tmp_path / "run").mkdir()
     run, out = search_run(tmp_path / "run"), tmp_path / "trace"
     argv = ["trace", str(run), "--index", str(index), "--out", str(out)]
-    assert main(argv) == 2  # no judge named
     for most in ("2", "10"):  # nothing judged; a part of the queries described
         assert main([*argv, "--judge", spec(url), "--max-calls", most]) == 3
         assert f"{most} calls" in json.loads((out / "summary.json").read_text())["stopped"]
@@ -147,6 +151,27 @@ def test_the_findings_of_a_search_are_traced_by_both_judges(url: str, index: Pat
     summary = json.loads((out / "summary.json").read_text())
     assert summary["usage"]["calls"] > 10
     assert pq.read_table(out / "rows.parquet").num_rows >= 24
+
+
+def test_without_a_judge_the_index_s_model_tells_violating_from_other_responses(
+    url: str, index: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    run, out = search_run(tmp_path / "run", plain=15), tmp_path / "trace"
+    assert main(["trace", str(run), "--index", str(index), "--out", str(out)]) == 0
+    (attribution,) = json.loads((out / "attribution.json").read_text())
+    assert "code" in attribution["crux"][0]["text"].lower()
+    assert len(attribution["crux"]) == 1  # the filler that all responses share is none
+    assert attribution["crux"][0]["margin"] > 1.96
+    assert "elucidate" in attribution["triggers"][0]["text"]
+    assert attribution["triggers"][0]["examples"] == 24
+    assert attribution["sensitivity"]["contrast"] == {"violating": 7, "others": 15}
+    (tmp_path / "same").mkdir()  # responses that do not differ: no crux, nothing named
+    run = search_run(tmp_path / "same", plain=15, like=FAILING[1])
+    assert main(["trace", str(run), "--index", str(index), "--out", str(tmp_path / "none")]) == 0
+    (attribution,) = json.loads((tmp_path / "none" / "attribution.json").read_text())
+    assert attribution["crux"] == []
+    assert attribution["triggers"] == []
 
 
 def test_judges_name_the_crux_on_a_local_index_too(

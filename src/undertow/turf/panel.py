@@ -78,10 +78,15 @@ class Panel:
         Raises:
             UsageError: the model cannot be opened or reached.
         """
+        return self._describe([Passage("query", text_of(query), history_of(query)) for query in queries])
 
+    def describe_responses(self, responses: Sequence[str]) -> list[Description]:
+        """Have responses described by the index's extractor, as :meth:`describe`."""
+        return self._describe([Passage("response", response) for response in responses])
+
+    def _describe(self, passages: list[Passage]) -> list[Description]:
         async def ask() -> list[Description]:
             model = await self._model(self.extractor or "", "extractor")
-            passages = [Passage("query", text_of(query), history_of(query)) for query in queries]
             return await Describer(model, self._journal.secret()).describe_all(passages)
 
         return self._runner.run(ask())

@@ -22,7 +22,7 @@ from undertow.store.run import read_manifest
 from undertow.store.tables import atomic_write_json, read_table, to_jsonable, write_table
 from undertow.surf.rows import messages_from_json
 from undertow.surf.save import load_findings
-from undertow.turf.asked import Verdicts, judged_cruxes, read_queries
+from undertow.turf.asked import Verdicts, contrasted_cruxes, judged_cruxes, read_queries
 from undertow.turf.config import TraceConfig
 from undertow.turf.crux import ResolvedCrux, contrast_cruxes, named_cruxes, rubric_cruxes
 from undertow.turf.explain import explain
@@ -160,9 +160,9 @@ def trace_judged(
     config: TraceConfig,
     panel: Panel,
 ) -> Traced:
-    """Trace failing queries by the crux of the two judges; what they said is part of the report."""
+    """Trace failing queries by a crux that models found; what they said is part of the report."""
     if judged.failed:
-        note = "none of the violating responses could be judged"
+        note = "none of the violating responses could be judged or described"
         return _untraced(index, finding, {**judged.report, FAILED: note}, f"No trigger: {note}.")
     traced = trace_queries(index, finding, prompts, judged.cruxes, violation, config, panel)
     told = {**traced.attribution.sensitivity, **judged.report}
@@ -267,7 +267,7 @@ def trace_finding(
     """Trace one confirmed finding of a search run from its violating confirmation samples.
 
     Raises:
-        UsageError: a model wrote the index, and no judge is named.
+        UsageError: a model wrote the index, and there is no panel to ask it.
     """
     exchanges = _exchanges(run)
     violating, others = (
@@ -283,10 +283,15 @@ def trace_finding(
         shown = [exemplar.response for exemplar in finding.exemplars] or responses[:MOST_JUDGED]
         judged = judged_cruxes(index, shown, rubric_of(run), config, panel)
         return trace_judged(index, finding.id, prompts, judged, finding.behaviour, config, panel)
-    if index.model:
-        raise UsageError(f"{index.path}: written by {index.model}; name the judge of the crux by --judge")
     step = max(1, others.num_rows // MOST_RESPONSES)
     plain = others["response"].to_pylist()[::step]
+    if index.model:
+        if panel is None:
+            raise UsageError(
+                f"{index.path}: written by {index.model}, which the trace must ask; run `undertow trace`"
+            )
+        told = contrasted_cruxes(index, responses, plain, config, panel)
+        return trace_judged(index, finding.id, prompts, told, finding.behaviour, config, panel)
     cruxes = contrast_cruxes(index, responses, plain, config.cruxes, config.support)
     return trace_queries(index, finding.id, prompts, cruxes, finding.behaviour, config, panel)
 
