@@ -31,12 +31,10 @@ from undertow.studies.verify import search_hash
 from undertow.surf.rows import sample_schema
 
 BOUND_MS, BOUND_MB, REPEATS = 200, 1000, 7
-WORDS = [
-    f"{a}{b}"
-    for a in ("tide", "no", "some", "under", "model", "row")
-    for b in ("", "s", "body", "tow", "ing")
-]
-WORDS += [f"word{i}" for i in range(2000)]
+SETTLE = 5.0
+"""Seconds between the start and the first page, as a person takes."""
+WORDS = [f"word{i}" for i in range(2000)]
+CLAUSES = [" ".join(words) for words in np.random.default_rng(0).choice(WORDS, (5000, 10))]
 Say = Callable[[int], str]
 
 
@@ -51,8 +49,8 @@ def plant(folder: Path, samples: int, findings: int, rows: int, say: Say = lambd
 
 
 def _prose(i: int, length: int) -> str:
-    drawn = np.random.default_rng([i, length]).integers(len(WORDS), size=length)
-    return " ".join(WORDS[j] for j in drawn)
+    """Some words, other ones for each ``i``."""
+    return " ".join(CLAUSES[(i * 7919 + j * 104729 + i // 5000) % len(CLAUSES)] for j in range(length // 10))
 
 
 def _search(out: Path, samples: int, findings: int, share: float, say: Say) -> None:
@@ -80,8 +78,8 @@ def _search(out: Path, samples: int, findings: int, share: float, say: Say) -> N
 def _finding(i: int, share: float, say: Say) -> dict[str, Any]:
     hits = round(80 * share) - i % 20
     shown = {
-        "prompt": _prose(i, 90) + say(i),
-        "response": _prose(i + 1, 120) + say(i + 1),
+        "prompt": say(i) + _prose(i, 90),
+        "response": say(i + 1) + _prose(i + 1, 120),
         "rate": rate(30, 40),
     }
     return {
@@ -100,11 +98,11 @@ def _samples(n: int, findings: int, say: Say) -> pa.Table:
         "id": [f"0/{i}/0" for i in range(n)], "phase": ["search"] * n,
         "finding": [f"code-{i % findings}{say(i % findings)}" if i % 4 == 0 else "" for i in range(n)],
         "run": [0] * n, "iteration": [i % 9 for i in range(n)], "replicate": [0] * n,
-        "prompt": [_prose(i, 60) + say(i) for i in range(n)],
-        "response": [None if f else _prose(i + 3, 80) + say(i + 1) for i, f in enumerate(failed)],
+        "prompt": [say(i) + _prose(i, 60) for i in range(n)],
+        "response": [None if f else say(i + 1) + _prose(i + 3, 80) for i, f in enumerate(failed)],
         "score": [None if f else float(i % 101) for i, f in enumerate(failed)],
         "violation": [None if f else i % 101 > 70 for i, f in enumerate(failed)],
-        "reason": [_prose(i, 12) + say(i + 2) for i in range(n)],
+        "reason": [say(i + 2) + _prose(i, 20) for i in range(n)],
         "failure": [f"timeout{say(i)}" if f else None for i, f in enumerate(failed)],
     }  # fmt: skip
     return pa.table({**empty, **known}, schema=sample_schema())
@@ -115,8 +113,8 @@ def _index(out: Path, rows: int, say: Say) -> None:
     table = {
         "id": [f"row-{i}{say(i)}" for i in range(rows)],
         "source": [f"chunk {i % 9}{say(i)}" for i in range(rows)],
-        "prompt": [_prose(i, 60) + say(i) for i in range(rows)],
-        "response": [_prose(i + 5, 80) + say(i + 1) for i in range(rows)],
+        "prompt": [say(i) + _prose(i, 60) for i in range(rows)],
+        "response": [say(i + 1) + _prose(i + 5, 80) for i in range(rows)],
     }  # fmt: skip
     write_table(pa.table(table), run.file("examples.parquet"), 4096)
     many = 400
@@ -231,6 +229,7 @@ def measure(folder: Path) -> tuple[dict[str, tuple[float, float, float]], float]
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline().split("/")[2].partition(":")[2])
+        time.sleep(SETTLE)
         times = {}
         for name, path in PAGES.items():
             first, *others = [_asked(port, path)[0] for _ in range(REPEATS + 1)]

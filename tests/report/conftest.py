@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 SHORTCUTS = [
@@ -196,6 +198,71 @@ def write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
+SPAN = {"low": 0.2, "high": 0.6, "level": 0.95}
+MEASURED = {"value": 0.4, "interval": SPAN, "n": 79, "questions": 79}
+HOLE = {"model": "local:models/b", "reason": "timeout"}
+STUDIES: dict[str, dict[str, Any]] = {
+    "context": {
+        "measures": ["check:is_rebuttal"], "missing": [HOLE], "sentence": "Contexts lower the rate.",
+        "cells": [{"model": "local:models/a", "context": name, "tokens": n, **MEASURED}
+                  for name, n in (("none", 0), ("chunk", 10), ("chunk", 30))],
+    },
+    "grid": {
+        "measures": ["check:is_refusal"], "template": "Is {a} plus {b} equal?", "missing": [HOLE],
+        "sentence": "Most at a = 1.",
+        "cells": [{"model": "local:models/a", "a": a, "b": b, **MEASURED} for a in (1, 2) for b in (1, 2)],
+        "rates": [{"model": "local:models/a", "a": a, "b": b, **MEASURED} for a in (1, 2) for b in (1, 2)],
+    },
+    "robustness": {
+        "measures": ["rebuttal"], "missing": [HOLE], "sentence": "Two of two hold.", "mean": MEASURED,
+        "cells": [{"model": "local:models/a", "prompt": f"When was {x}?", **MEASURED} for x in "ab"],
+        "stable": {"hits": 2, "n": 2, "at": 0.5},
+    },
+    "shift": {
+        "measures": ["check:tool_call"], "missing": [HOLE], "sentence": "One of two shifts.", "cells": [],
+        "shifts": [{"model": "local:models/a", "system": "", "transform": name, "measure": "check:tool_call",
+                    "delta": 0.1, "interval": SPAN, "n": 79} for name in ("latex", "formal")],
+    },
+    "ablation": {
+        "measure": "check:is_rebuttal", "missing": [HOLE], "sentence": "The rate rises.", "cells": [],
+        "grid": [{"pattern": n, "counter": 0, **MEASURED, "prompts": 79, "seeds": [0.4]} for n in (0, 93)],
+    },
+    "matrix": {
+        "models": ["local:models/a"], "rubrics": ["rebuttal", "code"], "sentence": "One of two cells.",
+        "missing": [{**HOLE, "rubric": "code"}],
+        "cells": [{"model": "local:models/a", "rubric": name, "run": f"runs/{name}", "top": rate(12, 15),
+                   "confirmed": {"findings": 2, "rate": rate(60, 80), "attributes": ["The query is long"]}}
+                  for name in ("rebuttal", "code")],
+    },
+}  # fmt: skip
+
+
+def concept(name: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name, "text": f"The response has {name}.", "delta": 0.3, "interval": [0.28, 0.32], "n": 900,
+        "n_prompts": 300, "confirmed": True, "coef": 2.0, "coef_interval": [1.8, 2.2], "coef_length": 1.0,
+        "coef_length_interval": [0.8, 1.2], "coef_length_identity": None,
+        "length_explained": False, "identity_explained": None, **changes,
+    }  # fmt: skip
+
+
+PREFS: dict[str, Any] = {
+    "data": {"pairs": 990, "prompts": 400, "dropped": {"a response is empty": 10}},
+    "concepts": [concept("length", length_explained=None), concept("bold"),
+                 concept("hedge", length_explained=True), concept("emoji", confirmed=False)],
+    "hypotheses": [{
+        "id": "hypothesis-000", "pipeline": "local", "prompt_group": "physics", "concept": "praise",
+        "text": "The response opens with <b>praise</b>.", "direction": "towards", "delta": 1.2,
+        "interval": [1.0, 1.4], "delta_min": 1.1, "q": 0.001, "n": 120, "n_prompts": 60,
+        "confirmed": True, "length_explained": False, "example_ids": ["p1"],
+    }],
+    "null_floors": {"global": 0.4, "local": 0.9, "concepts": 3.2},
+    "predicted": [{"target": "bold", "how": "shape", "strength": 1.0, "pairs": 500, "before": 0.3,
+                   "after": 0.1, "length_before": 0.7, "length_after": 0.6, "most_moved_other": "list",
+                   "other_before": 0.2, "other_after": 0.1}],
+}  # fmt: skip
+
+
 ADDRESSES = {"href", "src", "action", "data", "xlink:href", "srcset", "poster", "formaction", "content"}
 
 
@@ -273,6 +340,23 @@ class Runs:
         write(run / "attribution.json", [attribution()] if attributions is None else attributions)
         write(run / "manifest.json", manifest("trace", {"index": "runs/index", "k": 1000}))
         return run
+
+    def study(self, kind: str) -> Path:
+        run = self.folder / kind
+        write(run / "summary.json", common(**STUDIES[kind]))
+        write(run / "manifest.json", manifest(kind, {"targets": ["local:models/a"], "seed": 0}))
+        return run
+
+    def prefs(self, text: str = "harmless words") -> Path:
+        run = self.folder / "prefs"
+        write(run / "summary.json", common(**PREFS))
+        write(run / "manifest.json", manifest("prefs", {}))
+        self.pairs(run, text)
+        return run
+
+    def pairs(self, run: Path, text: str) -> None:
+        rows = {"id": ["p1"], "prompt": [text], "chosen": [text], "rejected": [text]}
+        pq.write_table(pa.table(rows), run / "examples.parquet")
 
 
 class Dom(HTMLParser):

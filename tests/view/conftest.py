@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +21,7 @@ def module(path: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
     spec.loader.exec_module(loaded)
     return loaded
 
@@ -27,6 +29,11 @@ def module(path: str) -> ModuleType:
 @pytest.fixture(scope="session")
 def planting() -> ModuleType:
     return module("benchmarks/viewer.py")
+
+
+@pytest.fixture(scope="session")
+def payloads() -> ModuleType:
+    return module("tests/payloads.py")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from undertow.report.cards import Material, build_cards
 from undertow.report.contexts import Card
 from undertow.report.reading import Fields, fields, number, text, whole
 from undertow.view import links
+from undertow.view.columns import Columns
 from undertow.view.folder import Entry, Folder
 from undertow.view.rows import TracedRow, traced_rows
 from undertow.view.tables import Tables
@@ -60,12 +61,13 @@ class Found:
     """Fixes of the data it was traced in."""
 
 
-def found(folder: Folder, tables: Tables, run: Entry, which: int | str) -> Found | None:
+def found(folder: Folder, tables: Tables, columns: Columns, run: Entry, which: int | str) -> Found | None:
     """Gather what is known about a finding; ``None`` where the run has no such finding.
 
     Args:
         folder: where the other runs are looked for.
-        tables: for the training rows.
+        tables: for the rows of a trace.
+        columns: for their texts.
         run: a search, a trace or a demo.
         which: its number on the run's page, from 1, or its id.
     """
@@ -78,7 +80,7 @@ def found(folder: Folder, tables: Tables, run: Entry, which: int | str) -> Found
     search = _search(folder, run, material)
     trace, attribution = _trace(folder, run, search, name)
     index = links.index_of(folder, trace) if trace is not None else None
-    total, rows = traced_rows(folder, tables, trace, name, 0, ROWS) if trace is not None else (0, [])
+    total, rows = traced_rows(folder, tables, columns, trace, name, 0, ROWS) if trace is not None else (0, [])
     verified = links.verified_of(folder, search, name) if search is not None and name else []
     whole_ = _completed(folder, material, search, attribution, [entry for _, entry in verified])
     return Found(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from undertow.errors import UsageError
 from undertow.report import facts
 from undertow.report.build import build_page
 from undertow.report.cards import rate_of
@@ -21,6 +23,7 @@ from undertow.report.reading import Fields, records, strings, text
 from undertow.report.render import page_environment, passage
 from undertow.report.runs import KINDS, Run
 from undertow.view import links, rows
+from undertow.view.columns import Columns
 from undertow.view.compare import Compared, compare
 from undertow.view.finding import found
 from undertow.view.folder import Entry, Folder
@@ -28,8 +31,12 @@ from undertow.view.samples import FILES, Asked, Outcome, Samples
 from undertow.view.tables import Tables
 
 PER_PAGE = 50
+_WARM = 12
+"""Runs that are read ahead."""
 _LONG = 100_000
 """Characters of one text on the page of a single sample or row."""
+_ADDRESS = 1_000
+"""Characters of one value in an address; no name of ours is as long."""
 _OUTCOMES = {"": "any", "violation": "shows the behaviour", "clean": "does not", "failed": "failed"}
 _FINDINGS = ("confirmed", "rejected", "inconclusive")
 
@@ -46,8 +53,8 @@ class Query:
     """Name → value."""
 
     def text(self, name: str) -> str:
-        """Return a parameter without the space around it, empty where it is not given."""
-        return self.given.get(name, "").strip()
+        """Return a parameter as it is, empty where it is not given."""
+        return self.given.get(name, "")
 
     def number(self, name: str, default: int) -> int:
         """Return a whole number of at least 0, ``default`` where it is none."""
@@ -77,7 +84,7 @@ class Paging:
 
 def to(path: str, /, **parameters: object) -> Markup:
     """Write the address of one of our pages; every value is percent-encoded."""
-    given = {name: str(value) for name, value in parameters.items() if value not in (None, "")}
+    given = {name: str(value)[:_ADDRESS] for name, value in parameters.items() if value not in (None, "")}
     query = urlencode(given, errors="replace")
     return escape(f"/{path}?{query}" if query else f"/{path}")
 
@@ -100,7 +107,8 @@ class Viewer:
         """
         self.folder = Folder(root)
         self.tables = Tables(self.folder.root)
-        self.samples = Samples(self.folder)
+        self.columns = Columns()
+        self.samples = Samples(self.folder, self.columns)
 
     @cached_property
     def style(self) -> str:
@@ -127,6 +135,18 @@ class Viewer:
         if at not in self.folder.runs:
             raise Missing("There is no such run in this folder.")
         return self.folder.runs[at]
+
+    def warm(self, stopped: Callable[[], bool]) -> None:
+        """Read the newest runs ahead, so that the first pages are as fast as the others."""
+        newest = list(self.folder.runs.values())[:_WARM]
+        steps: list[Callable[[], object]] = [partial(runs_page, self, Query({}))]
+        steps += [partial(_brief, self, run) for run in newest]
+        steps += [partial(rows.warm, self.folder, self.columns), self.samples.warm]
+        for step in steps:
+            if stopped():
+                return
+            with contextlib.suppress(UsageError):
+                step()
 
     def report(self, query: Query) -> Path:
         """Find the static report of a run.
@@ -255,7 +275,7 @@ def _holds(run: Entry, finding: Fields, query: Query) -> bool:
         query.text("verdict") in ("", text(finding, "status"))
         and query.text("model") in ("", *run.models)
         and query.text("rubric") in ("", text(finding, "rubric"))
-        and query.text("words").lower() in said
+        and query.text("words").strip().lower() in said
     )
 
 
@@ -272,7 +292,11 @@ def finding_page(viewer: Viewer, query: Query) -> str:
     """Show a finding from its rate to its training rows."""
     run = viewer.entry(query)
     which = query.text("id") or query.number("n", 0)
-    about = found(viewer.folder, viewer.tables, run, which) if run.verb in ("surf", "trace", "demo") else None
+    about = (
+        found(viewer.folder, viewer.tables, viewer.columns, run, which)
+        if run.verb in ("surf", "trace", "demo")
+        else None
+    )
     if about is None:
         raise Missing("This run has no such finding.")
     return viewer.show("finding.html.j2", about.card.name, run=run, f=about, c=about.card)
@@ -282,7 +306,7 @@ def rows_page(viewer: Viewer, query: Query) -> str:
     """Page through all training rows of a finding's trace."""
     trace, finding = viewer.entry(query), query.text("id")
     total, shown = rows.traced_rows(
-        viewer.folder, viewer.tables, trace, finding, query.offset(), PER_PAGE
+        viewer.folder, viewer.tables, viewer.columns, trace, finding, query.offset(), PER_PAGE
     )  # fmt: skip
     paging = _paging(total, len(shown), query, "rows")
     index = links.index_of(viewer.folder, trace)
@@ -294,7 +318,7 @@ def rows_page(viewer: Viewer, query: Query) -> str:
 def row_page(viewer: Viewer, query: Query) -> str:
     """Show a training row: what it teaches, what holds for it, which findings led to it."""
     index, name = viewer.entry(query, "index"), query.text("id")
-    row = rows.training_row(viewer.folder, viewer.tables, index, name, _LONG)
+    row = rows.training_row(viewer.folder, viewer.tables, viewer.columns, index, name, _LONG)
     if row is None:
         raise Missing("This index has no such row.")
     led = rows.findings_at(viewer.folder, viewer.tables, index, name)
@@ -309,12 +333,12 @@ def samples_page(viewer: Viewer, query: Query) -> str:
     everything = viewer.folder.runs
     chosen = [viewer.entry(query)] if query.text("run") else list(everything.values())
     outcome: Outcome = next((o for o in get_args(Outcome) if o == query.text("outcome")), "")
-    asked = Asked(query.text("words"), outcome, query.text("finding"))
+    asked = Asked(query.text("words").strip(), outcome, query.text("finding"))
     total, shown = viewer.samples.search(chosen, asked, query.offset(), PER_PAGE)
     with_samples = [r for r in everything.values() if any((r.path / name).is_file() for name in FILES)]
     return viewer.show(
-        "samples.html.j2", "Samples", samples=shown, query=query, outcomes=_OUTCOMES, runs=with_samples,
-        paging=_paging(total, len(shown), query, "samples"),
+        "samples.html.j2", "Samples", samples=shown, query=query, outcome=outcome, outcomes=_OUTCOMES,
+        runs=with_samples, paging=_paging(total, len(shown), query, "samples"),
     )  # fmt: skip
 
 

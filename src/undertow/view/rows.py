@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,17 @@ import numpy as np
 from undertow.errors import UsageError
 from undertow.index.incidence import Incidence
 from undertow.records import Side
+from undertow.report.reading import Fields, text
+from undertow.text import whole_text
 from undertow.view import links
+from undertow.view.columns import Columns
 from undertow.view.folder import Entry, Folder
 from undertow.view.tables import Tables
 
 _SIDES: tuple[Side, Side] = ("query", "response")
+_COLUMNS = ("id", "source", "prompt", "response")
+EXAMPLES = "examples.parquet"
+"""File of an index with the training rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,7 @@ class TrainingRow:
 
 
 def traced_rows(
-    folder: Folder, tables: Tables, trace: Entry, finding: str, offset: int, limit: int
+    folder: Folder, tables: Tables, columns: Columns, trace: Entry, finding: str, offset: int, limit: int
 ) -> tuple[int, list[TracedRow]]:
     """Page through the rows of a finding's trace, best first: how many there are in all, and these."""
     file = folder.file(trace, "rows.parquet")
@@ -63,7 +70,7 @@ def traced_rows(
         "FROM read_parquet(?) WHERE finding = ? ORDER BY rank LIMIT ? OFFSET ?",
         [str(file), finding, limit, offset],
     )
-    texts = _texts(folder, tables, links.index_of(folder, trace), [row["id"] for row in found])
+    texts = _texts(folder, columns, links.index_of(folder, trace), [row["id"] for row in found])
     rows = [
         TracedRow(
             row["id"], row["source"] or "", *texts.get(row["id"], ("", "")), bool(row["has_trigger"]),
@@ -74,34 +81,51 @@ def traced_rows(
     return (int(found[0]["n"]) if found else 0), rows
 
 
-def _texts(folder: Folder, tables: Tables, index: Entry | None, ids: list[str]) -> dict[str, tuple[str, str]]:
-    file = folder.file(index, "examples.parquet") if index is not None else None
-    if file is None or not ids:
-        return {}
-    marks = ", ".join("?" * len(ids))
-    found = tables.ask(
-        "SELECT id::VARCHAR AS id, left(prompt, 400) AS prompt, left(response, 400) AS response "  # noqa: S608
-        f"FROM read_parquet(?) WHERE id::VARCHAR IN ({marks})",
-        [str(file), *ids],
-    )
-    return {row["id"]: (row["prompt"] or "", row["response"] or "") for row in found}
+def _texts(
+    folder: Folder, columns: Columns, index: Entry | None, ids: list[str]
+) -> dict[str, tuple[str, str]]:
+    found = _picked(folder, columns, index, ids) if index is not None else []
+    return {text(row, "id"): (text(row, "prompt")[:400], text(row, "response")[:400]) for _, row in found}
 
 
-def training_row(folder: Folder, tables: Tables, index: Entry, row: str, limit: int) -> TrainingRow | None:
-    """Read a row of an index with its attributes; ``None`` where it is not there."""
-    file = folder.file(index, "examples.parquet")
+def _picked(folder: Folder, columns: Columns, index: Entry, ids: list[str]) -> list[tuple[int, Fields]]:
+    """Pick rows of an index by id, each with its number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    file = folder.file(index, EXAMPLES)
     if file is None:
-        return None
-    found = tables.ask(
-        "SELECT id::VARCHAR AS id, source, left(prompt, ?) AS prompt, left(response, ?) AS response, "
-        "file_row_number AS number FROM read_parquet(?, file_row_number = true) WHERE id::VARCHAR = ?",
-        [limit, limit, str(file), row],
-    )
+        return []
+    wanted, made = pa.array([whole_text(each) for each in ids], pa.string()), list[tuple[int, Fields]]()
+    for start, block in columns.blocks(file, _COLUMNS):
+        held = pc.is_in(pc.cast(block["id"], pa.string()), wanted)
+        at = np.flatnonzero(held.to_numpy(zero_copy_only=False))
+        made += zip((start + at).tolist(), block.take(at).to_pylist(), strict=True)
+    return made
+
+
+def warm(folder: Folder, columns: Columns) -> None:
+    """Read the newest index that there is room for."""
+    for run in folder.runs.values():
+        file = folder.file(run, EXAMPLES) if run.verb == "index" else None
+        if file is not None:
+            with contextlib.suppress(UsageError):
+                next(columns.blocks(file, _COLUMNS), None)
+                return
+
+
+def training_row(
+    folder: Folder, tables: Tables, columns: Columns, index: Entry, row: str, limit: int
+) -> TrainingRow | None:
+    """Read a row of an index with its attributes; ``None`` where it is not there."""
+    found = _picked(folder, columns, index, [row])
     if not found:
         return None
-    one = found[0]
-    attributes = {side: _attributes(folder, tables, index, side, int(one["number"])) for side in _SIDES}
-    return TrainingRow(one["id"], one["source"] or "", one["prompt"] or "", one["response"] or "", attributes)
+    number, one = found[0]
+    attributes = {side: _attributes(folder, tables, index, side, number) for side in _SIDES}
+    texts = (text(one, name) for name in ("id", "source", "prompt", "response"))
+    name, source, prompt, response = texts
+    return TrainingRow(name, source, prompt[:limit], response[:limit], attributes)
 
 
 def _attributes(folder: Folder, tables: Tables, index: Entry, side: Side, number: int) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
 """Text search over the samples of one run or of all: what was asked, what came back, how it was judged.
 
-The texts of a run stay in memory as Arrow columns, where a search takes some tens of milliseconds per 100,000
-samples; what is larger than the room for them is read from its file, row group by row group, each time.
+A search over columns in memory takes some tens of milliseconds per 100,000 samples.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.errors import UsageError
+from undertow.view.columns import ROOM, Columns, size
 from undertow.view.folder import Entry, Folder
 
 if TYPE_CHECKING:
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
 Outcome = Literal["", "violation", "clean", "failed"]
 FILES = ("samples.parquet", "confirm_samples.parquet")
 _SHOWN = 900
-_ROOM = 300_000_000
-"""Bytes of texts that are kept in memory."""
-_TEXTS, _OTHERS = ("prompt", "response", "reason"), ("score", "violation", "failure", "finding", "phase")
+_TEXTS = ("prompt", "response", "reason")
+_NAMES = (*_TEXTS, "reply", "score", "violation", "failure", "finding", "phase")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +71,10 @@ class Asked:
 class Samples:
     """The samples of a folder's runs, for several threads."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, columns: Columns) -> None:
         """Take the folder; nothing is read yet."""
         self._folder = folder
-        self._lock = threading.Lock()
-        self._tables: dict[tuple[Path, int], pa.Table] = {}
+        self._columns = columns
 
     def search(
         self, runs: Iterable[Entry], asked: Asked, offset: int, limit: int
@@ -106,10 +103,10 @@ class Samples:
 
     def warm(self) -> None:
         """Read the texts of the newest runs, as far as there is room: the first search is fast too."""
-        room = _ROOM
+        room = ROOM // 2
         for _, _, path in self._files(self._folder.runs.values()):
             with contextlib.suppress(UsageError):
-                room -= _size(path)
+                room -= size(path, _NAMES)
                 if room > 0:
                     next(self._blocks(path), None)
 
@@ -121,56 +118,9 @@ class Samples:
                     yield run, name, path
 
     def _blocks(self, path: Path) -> Iterator[tuple[int, pa.Table]]:
-        """Yield the rows of a file with the number of the first: all at once where there is room for them."""
-        if _size(path) <= _ROOM // 2:
-            yield 0, self._table(path)
-            return
-        start = 0
-        for block in _groups(path):
-            yield start, block
-            start += len(block)
-
-    def _table(self, path: Path) -> pa.Table:
-        import pyarrow as pa
-
-        key = (path, path.stat().st_mtime_ns)
-        with self._lock:
-            table = self._tables.pop(key, None)
-            if table is None:
-                table = pa.concat_tables(_groups(path)).combine_chunks()
-            self._tables[key] = table
-            while sum(each.nbytes for each in self._tables.values()) > _ROOM and len(self._tables) > 1:
-                del self._tables[next(iter(self._tables))]
-            return table
-
-
-def _size(path: Path) -> int:
-    """Tell how many bytes the columns of a file take once they are read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        told = pq.read_metadata(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{path}: not a readable Parquet file ({error})") from None
-    return sum(told.row_group(i).total_byte_size for i in range(told.num_row_groups))
-
-
-def _groups(path: Path) -> Iterator[pa.Table]:
-    """Yield the row groups of a file under our column names; a column that it lacks is null."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    names = [*_TEXTS, *_OTHERS]
-    with pq.ParquetFile(path) as file:
-        there = set(file.schema_arrow.names)
-        own = {"response": "reply"} if "response" not in there and "reply" in there else {}
-        read = [own.get(name, name) for name in names]
-        for group in range(max(1, file.num_row_groups)):
-            some = [name for name in read if name in there]
-            table = file.read_row_group(group, some) if file.num_row_groups else file.read(some)
-            columns = [table[n] if n in there else pa.nulls(len(table), pa.string()) for n in read]
-            yield pa.table(dict(zip(names, columns, strict=True)))
+        for start, block in self._columns.blocks(path, _NAMES):
+            lacks = block["response"].null_count == len(block)
+            yield start, block.set_column(1, "response", block["reply"]) if lacks else block
 
 
 def _hits(block: pa.Table, asked: Asked) -> NDArray[np.int64]:

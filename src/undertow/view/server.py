@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +38,8 @@ _HEADERS = {
 }
 
 
-def build_viewer(folder: Path, warm: bool = False) -> Starlette:
-    """Build the ASGI application over a folder of runs; ``warm`` reads its samples ahead, in a thread.
+def build_viewer(folder: Path | Viewer) -> Starlette:
+    """Build the ASGI application over a folder of runs.
 
     Raises:
         UsageError: no such folder, or the extra is not installed.
@@ -51,9 +51,7 @@ def build_viewer(folder: Path, warm: bool = False) -> Starlette:
         from starlette.routing import Route
     except ImportError:
         raise UsageError("view: needs starlette and uvicorn; pip install 'undertow[view]'") from None
-    viewer = Viewer(folder)
-    if warm:
-        threading.Thread(target=viewer.samples.warm, daemon=True).start()
+    viewer = folder if isinstance(folder, Viewer) else Viewer(folder)
     routes = [Route(path, _endpoint(viewer, make), methods=["GET"]) for path, make in PAGES.items()]
     routes.append(Route("/report", _report(viewer), methods=["GET"]))
     routes.append(Route("/style.css", _style(viewer), methods=["GET"]))
@@ -126,18 +124,32 @@ def serve(folder: Path, port: int, ready: Callable[[str], None]) -> None:
     Raises:
         UsageError: no such folder, the port is taken, or the extra is not installed.
     """
-    application = build_viewer(folder, warm=True)
+    viewer = Viewer(folder)
+    application = build_viewer(viewer)
     try:
         import uvicorn
     except ImportError:
         raise UsageError("view: needs uvicorn; pip install 'undertow[view]'") from None
-    with _bound(port) as listening:
+    with _bound(port) as listening, _reading_ahead(viewer):
         ready(f"http://127.0.0.1:{listening.getsockname()[1]}/")
         config = uvicorn.Config(
             application, log_level="warning", access_log=False, server_header=False, lifespan="off"
         )
         with contextlib.suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def _reading_ahead(viewer: Viewer) -> Iterator[None]:
+    """Read the newest runs in a thread while pages are served already."""
+    stop = threading.Event()
+    thread = threading.Thread(target=viewer.warm, args=(stop.is_set,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _bound(port: int) -> socket.socket:
