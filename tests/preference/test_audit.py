@@ -13,6 +13,7 @@ from scipy import sparse
 from undertow.preference.audit import LENGTH, audit
 from undertow.preference.config import AuditConfig
 from undertow.preference.contrasts import _Half, cells_test
+from undertow.stats.paired import Opponents
 
 CONFIG = AuditConfig(null_draws=100)
 
@@ -95,7 +96,7 @@ def test_writers_are_told_from_concepts():
             material,
             activations=dataclasses.replace(material.activations, chosen=chosen, rejected=rejected),
             length=length,
-            writers=writer[:, 1:],
+            writers=Opponents.of(np.where(wins, first, second), np.where(wins, second, first)),
         ),
         CONFIG,
     )

@@ -31,6 +31,7 @@ from undertow.preference.pipelines import (
 )
 from undertow.progress import SILENT, Progress
 from undertow.records import Interval
+from undertow.stats.paired import Opponents
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -58,8 +59,8 @@ class Material:
     """(N,) number of each pair's prompt, from 0: what halves, errors and label swaps go by."""
     length: Floats
     """(N,) ℓ, see :func:`undertow.preference.controls.length_difference`."""
-    writers: Floats | None
-    """(N, W) intercepts of writers; ``None`` where they are not known."""
+    writers: Opponents | None
+    """Who wrote which side; ``None`` where it is not known."""
     strata: Sequence[str] | None = None
     """(N,) stratum of each pair."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,16 @@ from undertow.models.cores import core_count
 from undertow.progress import SILENT, Progress
 from undertow.records import Interval
 from undertow.stats.intervals import normal_quantile
-from undertow.stats.logistic import cluster_codes, fit_choices
+from undertow.stats.logistic import cluster_codes
+from undertow.stats.paired import Choices, Opponents
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 Floats = NDArray[np.float64]
 
+WRITERS = 200
+"""Most writers with an intercept of their own."""
 SHRUNK = 0.25
 """An effect of which no more than this share is left when something is held counts as explained by it."""
 
@@ -66,52 +69,41 @@ def length_difference(chosen: NDArray[np.int64], rejected: NDArray[np.int64]) ->
     return ratio / scale if scale > 0 else ratio
 
 
-def writer_columns(chosen: Sequence[str], rejected: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
-    """Intercepts of writers (N, W - 1): +1 where a writer wrote the chosen side, -1 the rejected one.
-
-    The writer of most sides is the reference and has no column.
-    """
-    names, code = np.unique(np.array([*chosen, *rejected]), return_inverse=True)
-    n = len(chosen)
-    reference = int(np.bincount(code).argmax())
-    columns = np.zeros((n, len(names)))
-    np.add.at(columns, (np.arange(n), code[:n]), 1.0)
-    np.add.at(columns, (np.arange(n), code[n:]), -1.0)
-    kept = np.arange(len(names)) != reference
-    return columns[:, kept], tuple(str(name) for name in names[kept])
+def opponents(chosen: Sequence[str], rejected: Sequence[str]) -> Opponents:
+    """Intercepts of writers from their names (N,); those past the 200 with most sides are one writer."""
+    _, code = np.unique(np.array([*chosen, *rejected]), return_inverse=True)
+    sides = np.bincount(code)
+    rank = np.empty(len(sides), np.int64)
+    rank[np.argsort(-sides, kind="stable")] = np.arange(len(sides))
+    kept = np.minimum(rank[code], WRITERS)
+    return Opponents.of(kept[: len(chosen)], kept[len(chosen) :])
 
 
 def control_concepts(
     values: csr_matrix,
     length: Floats,
     prompts: NDArray[np.int64],
-    writers: Floats | None = None,
+    writers: Opponents | None = None,
     always: NDArray[np.bool_] | None = None,
     progress: Progress = SILENT,
 ) -> list[Controlled]:
-    """Fit every column of ``values`` (N, M) alone, with length, and with length and ``writers`` (N, W).
+    """Fit every column of ``values`` (N, M) alone, with length, and with length and ``writers``.
 
-    Writers are held only for columns that length does not explain and those in ``always`` (M,): each such fit
-    has a column for every writer.
+    Writers are held only for columns that length does not explain and those in ``always`` (M,).
     """
-    from scipy import sparse
-
     columns = values.tocsc()
-    held = length[:, None]
-    both = None if writers is None else sparse.csc_matrix(np.column_stack([held, writers]))
-    base = None if both is None else fit_choices(both, prompts).coef
+    alone, by_length = Choices(prompts), Choices(prompts, length[:, None])
+    by_writer = None if writers is None else Choices(prompts, length[:, None], writers)
 
     def held_of(m: int) -> Controlled:
-        u = columns[:, [m]].toarray()
-        raw, by_length = (_first(np.hstack(part), prompts) for part in ([u], [u, held]))
-        by_writer = None
-        asked = (
-            always is None or bool(always[m]) or controlled(raw, by_length, None).length_explained is False
-        )
-        if asked and both is not None and base is not None:
-            start = np.concatenate([[0.0], base])
-            by_writer = _first(sparse.hstack([columns[:, [m]], both]), prompts, start)
-        return controlled(raw, by_length, by_writer)
+        span = slice(columns.indptr[m], columns.indptr[m + 1])
+        rows, u = columns.indices[span], columns.data[span].astype(np.float64)
+        raw, held = _first(alone, rows, u), _first(by_length, rows, u)
+        found = controlled(raw, held, None)
+        asked = always is None or bool(always[m]) or found.length_explained is False
+        if by_writer is None or not asked:
+            return found
+        return controlled(raw, held, _first(by_writer, rows, u))
 
     found = []
     with (
@@ -124,24 +116,20 @@ def control_concepts(
     return found
 
 
-def control_length(length: Floats, prompts: NDArray[np.int64], writers: Floats | None) -> Controlled:
+def control_length(length: Floats, prompts: NDArray[np.int64], writers: Opponents | None) -> Controlled:
     """Fit length itself, by its sign as the concepts are, alone and with the writers held."""
-    u = np.sign(length)[:, None]
-    held = _first(np.hstack([u, writers]), prompts) if writers is not None else None
-    raw = _first(u, prompts)
+    rows = np.flatnonzero(length)
+    u = np.sign(length[rows])
+    raw = _first(Choices(prompts), rows, u)
+    held = _first(Choices(prompts, None, writers), rows, u) if writers is not None else None
     return Controlled(raw, None, held, None, _explained(raw, held))
 
 
-def _first(x: Any, prompts: NDArray[np.int64], start: Floats | None = None) -> Effect:
-    fit = fit_choices(x, prompts, start=start)
-    se = fit.model_se if _separated(x) else fit.se
-    return effect(float(fit.coef[0]), float(se[0]))
-
-
-def _separated(x: Any) -> bool:
-    """Whether the first column is never negative, or never positive: robust errors are then far too small."""
-    first = x.tocsc()[:, [0]].data if hasattr(x, "tocsc") else x[:, 0]
-    return bool(np.all(first >= 0) or np.all(first <= 0))
+def _first(choices: Choices, rows: NDArray[np.int64], u: Floats) -> Effect:
+    """Robust errors are far too small for a column that is never negative, or never positive."""
+    fit = choices.first(rows, u)
+    separated = bool(np.all(u >= 0) or np.all(u <= 0))
+    return effect(fit.coef, fit.model_se if separated else fit.se)
 
 
 def effect(value: float, se: float, level: float = 0.95) -> Effect:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from undertow.data.preferences import PreferenceData, load_preferences
 from undertow.preference.audit import LENGTH, Audit, Material, audit
 from undertow.preference.config import PrefsConfig
-from undertow.preference.controls import length_difference, writer_columns
+from undertow.preference.controls import length_difference, opponents
 from undertow.preference.local import length_in_words
 from undertow.preference.policy_sources import policy_inputs
 from undertow.preference.predict import Forecast, evidence_shares, forecast, z_scored
@@ -86,8 +86,7 @@ def material(pairs: PreferenceData, gathered: Gathered) -> Material:
     """Put activations, prompts, lengths, writers and strata of pairs side by side."""
     writers = None
     if pairs.has_writers:
-        sides = (_names(pairs, "chosen_writer"), _names(pairs, "rejected_writer"))
-        writers = writer_columns(*sides)[0]
+        writers = opponents(_names(pairs, "chosen_writer"), _names(pairs, "rejected_writer"))
     strata = None
     if pairs.strata.num_columns:
         columns = [pairs.strata[name].to_pylist() for name in pairs.strata.column_names]

@@ -47,11 +47,16 @@ class Gathered:
 
 
 def gather(
-    pairs: PreferenceData, config: PrefsConfig, progress: Progress = SILENT, run: RunDir | None = None
+    pairs: PreferenceData,
+    config: PrefsConfig,
+    progress: Progress = SILENT,
+    run: RunDir | None = None,
+    embedder: Embedder | None = None,
 ) -> Gathered:
     """Measure local concepts, with ``config.embedding`` topics and the embedding SAE, and a policy's part.
 
-    Embeddings are kept as a stage of ``run``, so that an interrupted audit does not embed twice.
+    Embeddings are kept as a stage of ``run``, so that an interrupted audit does not embed twice. Without an
+    ``embedder`` that of ``config`` is opened.
     """
     local = local_concepts(pairs, progress)
     asked = prompt_concepts(pairs, progress)
@@ -60,7 +65,7 @@ def gather(
     parts = [local, *read.activations]
     if not config.embedding:
         return Gathered(side_by_side(parts), prompts, None, None, read.told or None)
-    embedder = open_embedder(config.embedder)
+    embedder = embedder or open_embedder(config.embedder)
     topics = _topics(pairs, config, embedder, progress, run)
     found = _embedded(pairs, local, config, embedder, progress, run)
     activations = side_by_side([local, found.activations, *read.activations])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,30 +29,24 @@ class Fit:
     """The gradient vanished."""
 
 
-def fit_choices(
-    differences: Any, clusters: ArrayLike, prior_sd: float = PRIOR_SD, start: ArrayLike | None = None
-) -> Fit:
+def fit_choices(differences: ArrayLike, clusters: ArrayLike, prior_sd: float = PRIOR_SD) -> Fit:
     """Fit what makes a side be chosen, from ``differences`` (N, p), chosen - rejected.
 
     Every pair also stands in the other order with the other label; the intercept is then 0 and the fit is
     the one without it on the pairs as they are, which is what is computed. Newton's method, halving steps.
 
     Args:
-        differences: (N, p) chosen - rejected; dense, or sparse where most columns are mostly 0.
+        differences: (N, p) chosen - rejected.
         clusters: (N,) name of each pair's cluster.
         prior_sd: of the normal prior on every coefficient.
-        start: (p,) where to begin.
 
     Raises:
         ValueError: no pair or no column.
     """
-    sparse = hasattr(differences, "tocsr")
-    x: Any = (
-        differences.tocsr().astype(np.float64) if sparse else np.ascontiguousarray(differences, np.float64)
-    )
+    x = np.ascontiguousarray(differences, np.float64)
     if x.ndim != 2 or not all(x.shape):
         raise ValueError(f"differences need pairs and columns, not {x.shape}")
-    beta = np.zeros(x.shape[1]) if start is None else np.array(start, np.float64)
+    beta = np.zeros(x.shape[1])
     ridge = 1 / prior_sd**2
     scores = np.asarray(x @ beta, np.float64)
     loss = _loss(scores, beta, ridge)
@@ -71,7 +64,7 @@ def fit_choices(
 
 
 def _descend(
-    x: Any, beta: Floats, step: Floats, ridge: float, scores: Floats, loss: float
+    x: Floats, beta: Floats, step: Floats, ridge: float, scores: Floats, loss: float
 ) -> tuple[Floats, Floats, float]:
     """Take the step, halved until the loss does not rise; return coefficients, x·β and loss."""
     along = np.asarray(x @ step, np.float64)
@@ -95,17 +88,8 @@ def _sigmoid(x: Floats) -> Floats:
     return np.asarray(np.where(x >= 0, 1.0, small) / (1 + small), np.float64)
 
 
-def _weighted(x: Any, w: Floats) -> Any:
-    """Multiply every row of ``x`` by its weight."""
-    from scipy.sparse import diags
-
-    return diags(w) @ x if hasattr(x, "tocsr") else x * w[:, None]
-
-
-def _information(x: Any, p: Floats, ridge: float) -> Floats:
-    product = _weighted(x, p * (1 - p)).T @ x
-    dense = product.toarray() if hasattr(product, "toarray") else product
-    return np.asarray(dense + ridge * np.eye(x.shape[1]), np.float64)
+def _information(x: Floats, p: Floats, ridge: float) -> Floats:
+    return np.asarray((x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(x.shape[1]), np.float64)
 
 
 def cluster_codes(clusters: ArrayLike) -> tuple[NDArray[np.int64], int]:
@@ -120,7 +104,7 @@ def cluster_codes(clusters: ArrayLike) -> tuple[NDArray[np.int64], int]:
     return code.astype(np.int64), len(distinct)
 
 
-def _robust(x: Any, eta: Floats, bread: Floats, clusters: ArrayLike) -> Floats:
+def _robust(x: Floats, eta: Floats, bread: Floats, clusters: ArrayLike) -> Floats:
     """Square roots of the diagonal of bread · meat · bread (Liang & Zeger 1986)."""
     from scipy.sparse import csr_matrix
 
@@ -133,5 +117,4 @@ def _robust(x: Any, eta: Floats, bread: Floats, clusters: ArrayLike) -> Floats:
     scores = member @ x
     meat = scores.T @ scores
     correction = count / (count - 1) * (rows - 1) / (rows - columns)
-    meat = meat.toarray() if hasattr(meat, "toarray") else meat
     return np.asarray(np.sqrt(np.diag(bread @ meat @ bread) * correction), np.float64)
