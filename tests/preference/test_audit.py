@@ -12,7 +12,8 @@ from scipy import sparse
 
 from undertow.preference.audit import LENGTH, audit
 from undertow.preference.config import AuditConfig
-from undertow.preference.contrasts import _Half, cells_test
+from undertow.preference.contrasts import cells_test
+from undertow.preference.swaps import SwapHalf
 from undertow.stats.paired import Opponents
 
 CONFIG = AuditConfig(null_draws=100)
@@ -120,10 +121,11 @@ def test_the_error_over_swaps_is_that_of_a_thousand_swaps():
     prompts = rng.integers(0, 60, 300)
     values = sparse.csr_matrix((rng.random((300, 5)) < 0.3) * rng.normal(size=(300, 5)))
     inside = sparse.csr_matrix((rng.random((4, 300)) < [[0.1], [0.3], [0.6], [0.9]]).astype(np.float32))
-    half = _Half(inside, values, np.unique(prompts, return_inverse=True)[1])
-    signs = rng.choice(np.array([-1.0, 1.0], np.float32), (4000, 60))
-    seen = np.std([half.swapped(sign)[0] for sign in signs], axis=0)
-    assert half.errors()[0] == pytest.approx(seen, rel=0.06)
+    half = SwapHalf(inside, values, np.unique(prompts, return_inverse=True)[1])
+    signs = rng.choice(np.array([-1, 1], np.int8), (60, 4000))
+    for group in range(4):
+        seen = half.swapped(group, signs, half.total(signs))[0].std(axis=1)
+        assert half.errors(group)[0] == pytest.approx(seen, rel=0.06)
 
 
 def test_a_rare_concept_in_a_small_group_does_not_hide_a_plant_in_a_large_one():

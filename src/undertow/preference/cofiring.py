@@ -48,17 +48,32 @@ def nmi_edges(firing: csr_matrix, share: float, least: int = 10) -> Edges:
     for start in range(0, len(kept), _BLOCK):
         together = (transposed[start : start + _BLOCK] @ table).tocoo()
         first, second = together.row.astype(np.int64) + start, together.col.astype(np.int64)
-        new = _scored(first, second, together.data, counts[kept], n)
+        new = _scored(first, second, together.data, counts[kept], n, _least(best[2], limit))
         best = _top([np.concatenate(pair) for pair in zip(best, new, strict=True)], limit)
     return kept[best[0]], kept[best[1]], best[2]
 
 
+def _least(weight: NDArray[np.float64], limit: int) -> float:
+    """What a new edge must reach: nothing until there are as many as are kept."""
+    return float(weight.min()) if len(weight) >= limit > 0 else 0.0
+
+
 def _scored(
-    first: NDArray[np.int64], second: NDArray[np.int64], both: NDArray[Any], counts: NDArray[Any], n: int
-) -> Edges:
-    expected = counts[first].astype(np.float64) * counts[second] / n
-    positive = (first < second) & (both > expected)
-    first, second, both = first[positive], second[positive], both[positive].astype(np.float64)
+    first: NDArray[np.int64], second: NDArray[np.int64], both: NDArray[Any], counts: NDArray[Any], n: int,
+    least: float,
+) -> Edges:  # fmt: skip
+    """Edges that can reach ``least``, weighed.
+
+    Mutual information is never above φ² = (p_gh - p_g p_h)² / (p_g q_g p_h q_h) (a divergence is at most its
+    χ²), which costs no logarithm and leaves few pairs of the millions.
+    """
+    at = np.flatnonzero(first < second)
+    first, second, both = first[at], second[at], both[at].astype(np.float64)
+    share = counts.astype(np.float64) / n
+    scale = share * (1 - share) * np.sqrt(_entropy(share))
+    above = both / n - share[first] * share[second]
+    able = (above > 0) & (above**2 >= least * (1 - 1e-9) * scale[first] * scale[second])
+    first, second, both = first[able], second[able], both[able]
     return first, second, normalised_mutual_information(both, counts[first], counts[second], n)
 
 

@@ -8,12 +8,13 @@ gives half). Halves are halves of the prompts, so that no prompt is in both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from undertow.preference.config import AuditConfig
+from undertow.preference.swaps import SwapHalf, swap_floors, swap_signs
 from undertow.progress import SILENT, Progress
 from undertow.stats.contrast import Contrast, clustered_mean, contrast
 from undertow.stats.multiplicity import benjamini_hochberg
@@ -87,7 +88,9 @@ def cells_test(
     proposed = large[:, None] & (first.p() < config.level)
     p = np.where(proposed, _one_sided(second, np.sign(first.delta)), np.nan)
     q = benjamini_hochberg(p)
-    strength, floors = swap_floors(inside, values, prompts, parts, large, config, rng, progress)
+    signs = swap_signs(int(prompts.max()) + 1, config.null_draws, rng)
+    halved = [SwapHalf(inside[:, rows], values[rows], prompts[rows]) for rows in parts]
+    strength, floors = swap_floors(halved, large, signs, config.level, progress)
     if floors is None:
         return Tested(whole, delta_min, p, q, None, strength, None, np.zeros(q.shape, np.bool_))
     with np.errstate(invalid="ignore"):
@@ -103,119 +106,6 @@ def _one_sided(half: Contrast, sign: Floats) -> Floats:
 
 def _delta_min(first: Floats, second: Floats, large: NDArray[np.bool_]) -> Floats:
     return np.where(large[:, None], _least(first, second), np.nan)
-
-
-def swap_floors(
-    inside: csr_matrix,
-    values: csr_matrix,
-    prompts: NDArray[np.int64],
-    parts: tuple[Half, Half],
-    large: NDArray[np.bool_],
-    config: AuditConfig,
-    rng: np.random.Generator,
-    progress: Progress = SILENT,
-) -> tuple[Floats, tuple[float, float] | None]:
-    """Swap chosen and rejected of random prompts; take the quantiles of the largest Δ^min and strength.
-
-    A prompt's pairs are swapped together, which keeps whatever they have in common. The largest Δ^min of
-    chance is that of the smallest group and the rarest concept, and a floor made of it hides what larger
-    groups show; hence the strength beside it, in errors. It asks that the group's own mean stands out too:
-    where a concept is rewarded in one group, Δ of every other differs from 0, and says nothing of them.
-
-    Returns:
-        Strength of every cell (K, M), NaN where signs differ or a group is too small; floors of Δ^min and
-        strength, ``None`` where no group is large enough.
-    """
-    strength = np.full((len(large), values.shape[1]), np.nan)
-    if not large.any() or not values.shape[1]:
-        return strength, None
-    sides = [_Half(inside[:, rows][large], values[rows], prompts[rows]) for rows in parts]
-    largest = np.empty((config.null_draws, 2))
-    count = int(prompts.max()) + 1
-    strength[large] = _least(*(side.swapped(np.ones(count, np.float32))[1] for side in sides))
-    with progress.task("swap labels", config.null_draws) as task:
-        for draw in range(config.null_draws):
-            sign = rng.choice(np.array([-1.0, 1.0], np.float32), count)
-            (first, one), (second, other) = (side.swapped(sign) for side in sides)
-            largest[draw] = [np.nanmax(_least(a, b), initial=0.0) for a, b in ((first, second), (one, other))]
-            task.advance()
-    floors = np.quantile(largest, 1 - config.level, axis=0)
-    return strength, (float(floors[0]), float(floors[1]))
-
-
-class _Half:
-    """Half of the pairs, added up once per prompt and group, so that a swap costs one product."""
-
-    def __init__(self, inside: csr_matrix, values: csr_matrix, prompts: NDArray[np.int64]) -> None:
-        from scipy import sparse
-
-        entries = inside.tocoo()
-        span = int(prompts.max()) + 2 if len(prompts) else 1
-        key = np.concatenate([entries.row * np.int64(span) + prompts[entries.col], -1 - prompts])
-        rows = np.concatenate([entries.col, np.arange(len(prompts))])
-        distinct, cell = np.unique(key, return_inverse=True)
-        ones = np.ones(len(rows), np.float32)
-        part = sparse.csr_matrix((ones, (cell, rows)), shape=(len(distinct), len(prompts)))
-        self._sums = _compact(part @ values.astype(np.float32))
-        whole = distinct < 0
-        self._prompt = np.where(whole, -1 - distinct, distinct % span)
-        self._whole = np.searchsorted(distinct, -1 - self._prompt)
-        self._size = np.asarray(inside.sum(1), np.float64).ravel()[:, None]
-        self._rows = len(prompts)
-        group = np.where(whole, inside.shape[0], distinct // span)
-        shape = (inside.shape[0] + 1, len(distinct))
-        self._sum = sparse.csr_matrix(
-            (np.ones(len(distinct)), (group, np.arange(len(distinct)))), shape=shape
-        )
-        self._errors = self.errors()
-
-    def errors(self) -> tuple[Floats, Floats]:
-        """Standard deviations of Δ and ū_in (K, M) over all swaps.
-
-        √Σ(S/n_in - (T - S)/n_out)² and √ΣS²/n_in over prompts, S a prompt's sum inside, T its sum anywhere.
-        Where it is 0 nothing ever differs from 0: infinite, never reached.
-        """
-        inside, out = self._size, self._rows - self._size
-        both = 1 / inside + 1 / np.maximum(out, 1e-12)
-        error, own = (np.empty((len(inside), self._sums.shape[1])) for _ in range(2))
-        for start in range(0, error.shape[1], _COLUMNS):
-            part = self._sums[:, start : start + _COLUMNS]
-            whole = part[self._whole]
-            squares = _dense(self._sum @ _times(part, part))
-            crossed = _dense(self._sum @ _times(part, whole))[:-1]
-            variance = squares[-1] / out**2 + both**2 * squares[:-1] - 2 * both / out * crossed
-            error[:, start : start + _COLUMNS] = np.sqrt(np.maximum(variance, 0))
-            own[:, start : start + _COLUMNS] = np.sqrt(np.maximum(squares[:-1], 0)) / inside
-        return np.where(error > 1e-9, error, np.inf), np.where(own > 1e-9, own, np.inf)
-
-    def swapped(self, sign: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Δ and signed strength (K, M) when the pairs of prompts with ``sign`` -1 are swapped."""
-        flipped = self._sum.copy()
-        flipped.data = sign[self._prompt[flipped.indices]].astype(np.float64)
-        sums = _dense(flipped @ self._sums)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean = sums[:-1] / self._size
-            delta = mean - (sums[-1] - sums[:-1]) / (self._rows - self._size)
-        least = np.minimum(np.abs(delta) / self._errors[0], np.abs(mean) / self._errors[1])
-        return delta, np.where(np.sign(delta) == np.sign(mean), np.sign(delta) * least, 0.0)
-
-
-_COLUMNS = 512
-"""Concepts that errors are computed for at once."""
-
-
-def _times(first: Any, second: Any) -> Any:
-    return first.multiply(second) if hasattr(first, "multiply") else first * second
-
-
-def _dense(matrix: Any) -> Floats:
-    return np.asarray(matrix.toarray() if hasattr(matrix, "toarray") else matrix, np.float64)
-
-
-def _compact(matrix: Any) -> Any:
-    """Keep a matrix sparse unless it is mostly full and small enough to be faster dense."""
-    cells = matrix.shape[0] * matrix.shape[1]
-    return matrix.toarray() if matrix.nnz > cells / 8 and cells < 2e8 else matrix.tocsr()
 
 
 @dataclass(frozen=True, slots=True)

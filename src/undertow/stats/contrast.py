@@ -59,7 +59,26 @@ def contrast(inside: Any, values: Any, clusters: ArrayLike) -> Contrast:
     from scipy import sparse
 
     groups = sparse.csr_matrix(inside, dtype=np.float64)
-    table = sparse.csr_matrix(values, dtype=np.float64)
+    table = sparse.csc_matrix(values, dtype=np.float64)
+    cells = _Cells(groups, clusters)
+    found = np.empty((5, groups.shape[0], table.shape[1]))
+    # each row of the table is added to as many cells as there are groups with it
+    touched = table.nnz * max(1.0, groups.nnz / max(1, groups.shape[1]))
+    step = max(1, int(table.shape[1] * min(1.0, _ENTRIES / max(touched, 1.0))))
+    for start in range(0, table.shape[1], step):
+        part = slice(start, start + step)
+        found[:, :, part] = _contrasted(groups, cells, table[:, part].tocsr())
+    delta, z, d, se, mean_in = found
+    n = np.asarray(groups.sum(1)).ravel().astype(np.int64)
+    return Contrast(delta, _finite(z), _finite(d), se, n, cells.held, mean_in)
+
+
+_ENTRIES = 20_000_000
+"""Entries of cells × columns that stand in memory at once."""
+
+
+def _contrasted(groups: Any, cells: _Cells, table: Any) -> Floats:
+    """Δ, z, d, se and mean inside of some columns, (5, K, columns)."""
     rows = table.shape[0]
     n_in = np.asarray(groups.sum(1), np.float64).ravel()
     n_out = rows - n_in
@@ -74,61 +93,63 @@ def contrast(inside: Any, values: Any, clusters: ArrayLike) -> Contrast:
         z = delta / np.sqrt(var_in / n_in[:, None] + var_out / n_out[:, None])
         pooled = ((n_in - 1)[:, None] * var_in + (n_out - 1)[:, None] * var_out) / (rows - 2)
         d = delta / np.sqrt(pooled)
-    se, held = _clustered(groups, table, clusters, mean_in, mean_out)
-    return Contrast(delta, _finite(z), _finite(d), se, n_in.astype(np.int64), held, mean_in)
+    return np.stack([delta, z, d, cells.errors(groups, table, mean_in, mean_out), mean_in])
 
 
-def _clustered(
-    groups: Any, table: Any, clusters: ArrayLike, mean_in: Floats, mean_out: Floats
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Sum each cluster's influence on Δ, square and add up.
+class _Cells:
+    """Rows of each group cut into clusters, for errors that take a cluster for one observation."""
 
-    With W, n of a (cluster, group) cell and T, N of a whole cluster, inside S = W - n·ū_in and outside
-    O = (T - N·ū_out) - (W - n·ū_out); the variance is Σ(S/n_in - O/n_out)². Each sum over cells is a product
-    with the (K, cells) indicator, so that nothing of size clusters × groups × columns is ever made.
-    """
-    from scipy import sparse
+    def __init__(self, groups: Any, clusters: ArrayLike) -> None:
+        from scipy import sparse
 
-    _, code = np.unique(np.asarray(clusters), return_inverse=True)
-    count = int(code.max()) + 1 if len(code) else 0
-    member = sparse.csr_matrix((np.ones(len(code)), (code, np.arange(len(code)))), shape=(count, len(code)))
-    whole, size = (member @ table).tocsr(), np.asarray(member.sum(1)).ravel()
+        _, code = np.unique(np.asarray(clusters), return_inverse=True)
+        rows, count = len(code), int(code.max()) + 1 if len(code) else 0
+        self._member = sparse.csr_matrix((np.ones(rows), (code, np.arange(rows))), shape=(count, rows))
+        self._size = np.asarray(self._member.sum(1)).ravel()
+        entries = groups.tocoo()
+        key, cell = np.unique(entries.row.astype(np.int64) * count + code[entries.col], return_inverse=True)
+        of_group, self._of_cluster = key // max(count, 1), key % max(count, 1)
+        self._part = sparse.csr_matrix((np.ones(len(cell)), (cell, entries.col)), shape=(len(key), rows))
+        self._n = np.asarray(self._part.sum(1)).ravel()
+        ones, at = np.ones(len(key)), np.arange(len(key))
+        self._by_group = sparse.csr_matrix((ones, (of_group, at)), shape=(groups.shape[0], len(key)))
+        self.held = np.asarray(self._by_group.sum(1)).ravel().astype(np.int64)
+        emptied = self._n == self._size[self._of_cluster]
+        self._left = count - np.bincount(of_group[emptied], minlength=groups.shape[0])
 
-    entries = groups.tocoo()
-    cell_key, cell = np.unique(entries.row.astype(np.int64) * count + code[entries.col], return_inverse=True)
-    of_group, of_cluster = cell_key // max(count, 1), cell_key % max(count, 1)
-    shape = (len(cell_key), len(code))
-    part = sparse.csr_matrix((np.ones(len(cell)), (cell, entries.col)), shape=shape)
-    w, n = (part @ table).tocsr(), np.asarray(part.sum(1)).ravel()
-    t, big_n = whole[of_cluster], size[of_cluster]
-    by_group = sparse.csr_matrix(
-        (np.ones(len(cell_key)), (of_group, np.arange(len(cell_key)))), shape=(groups.shape[0], len(cell_key))
-    )
+    def _summed(self, matrix: Any, weight: Floats | None = None) -> Floats:
+        from scipy import sparse
 
-    def summed(matrix: Any, weight: Floats | None = None) -> Floats:
-        product: Any = by_group if weight is None else by_group @ sparse.diags(weight)
-        return _dense(product @ matrix)
+        return _dense((self._by_group if weight is None else self._by_group @ sparse.diags(weight)) @ matrix)
 
-    def counted(weight: Floats) -> Floats:
-        return np.asarray(by_group @ weight).ravel()[:, None]
+    def _counted(self, weight: Floats) -> Floats:
+        return np.asarray(self._by_group @ weight).ravel()[:, None]
 
-    ww, nw, nn = summed(w.multiply(w).tocsr()), summed(w, n), counted(n * n)
-    tw, tn, bw, bn = summed(t.multiply(w).tocsr()), summed(t, n), summed(w, big_n), counted(big_n * n)
-    inner = ww - 2 * mean_in * nw + mean_in**2 * nn
-    everyone = (
-        _column_sums(whole.multiply(whole))
-        - 2 * mean_out * _column_sums(whole.multiply(size[:, None]).tocsr())
-        + mean_out**2 * float(size @ size)
-    )
-    a_b = tw - mean_out * (tn + bw) + mean_out**2 * bn
-    b_b = ww - 2 * mean_out * nw + mean_out**2 * nn
-    outer = everyone - 2 * a_b + b_b
-    a_s = tw - mean_in * tn - mean_out * bw + mean_in * mean_out * bn
-    b_s = ww - (mean_in + mean_out) * nw + mean_in * mean_out * nn
-    held = np.asarray(by_group.sum(1)).ravel().astype(np.int64)
-    cross = a_s - b_s
-    emptied = np.bincount(of_group[n == big_n], minlength=groups.shape[0])
-    return _standard_error(groups, inner, outer, cross, held, count - emptied), held
+    def errors(self, groups: Any, table: Any, mean_in: Floats, mean_out: Floats) -> Floats:
+        """Sum each cluster's influence on Δ, square and add up, (K, columns).
+
+        With W, n of a (cluster, group) cell and T, N of a whole cluster, inside S = W - n·ū_in and outside
+        O = (T - N·ū_out) - (W - n·ū_out); the variance is Σ(S/n_in - O/n_out)². Each sum over cells is a
+        product with the (K, cells) indicator, so that nothing of size clusters × groups × columns is made.
+        """
+        whole, w = (self._member @ table).tocsr(), (self._part @ table).tocsr()
+        size, n, big_n = self._size, self._n, self._size[self._of_cluster]
+        t = whole[self._of_cluster]
+        ww, nw, nn = self._summed(w.multiply(w).tocsr()), self._summed(w, n), self._counted(n * n)
+        tw, tn, bw = self._summed(t.multiply(w).tocsr()), self._summed(t, n), self._summed(w, big_n)
+        bn = self._counted(big_n * n)
+        inner = ww - 2 * mean_in * nw + mean_in**2 * nn
+        everyone = (
+            _column_sums(whole.multiply(whole))
+            - 2 * mean_out * _column_sums(whole.multiply(size[:, None]).tocsr())
+            + mean_out**2 * float(size @ size)
+        )
+        a_b = tw - mean_out * (tn + bw) + mean_out**2 * bn
+        b_b = ww - 2 * mean_out * nw + mean_out**2 * nn
+        outer = everyone - 2 * a_b + b_b
+        a_s = tw - mean_in * tn - mean_out * bw + mean_in * mean_out * bn
+        b_s = ww - (mean_in + mean_out) * nw + mean_in * mean_out * nn
+        return _standard_error(groups, inner, outer, a_s - b_s, self.held, self._left)
 
 
 def _standard_error(
