@@ -73,6 +73,44 @@ def test_findings_lead_to_rows_that_are_in_the_data(audited, lab):
     assert set(praised["example_ids"]) <= set(texts["id"].to_pylist())
 
 
+def test_fix_takes_what_the_audit_found(audited, lab, tmp_path, capsys):
+    summary, out = audited
+    praise = next(h for h in summary["hypotheses"] if h["concept"] == "opens with praise" and h["confirmed"])
+    rewarded = {}
+    for how, name, extra in (
+        ("shape", "bold", ("--strength", "2")), ("filter", praise["id"], ("--strength", "0.2")),
+        ("quarantine", "table", ("--strength", "0.5")),
+    ):  # fmt: skip
+        fixed = tmp_path / how
+        command = [
+            "fix",
+            str(out),
+            "--data",
+            str(lab[1]),
+            "--how",
+            how,
+            "--concept",
+            name,
+            "--out",
+            str(fixed),
+        ]
+        assert main([*command, *extra, "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        (effect,) = told["predicted"].values()
+        rewarded[how] = effect["before"], effect["after"]
+        assert read_table(fixed / "data.parquet").num_rows == told["rows"]["after"]
+    assert all(after < before for before, after in rewarded.values())
+    before = next(c["delta"] for c in summary["concepts"] if c["name"] == "bold")
+    assert rewarded["shape"][0] == pytest.approx(before, abs=0.01)
+    removed = set(lab[0].table["id"].to_pylist()) - set(
+        read_table(tmp_path / "filter" / "data.parquet")["id"].to_pylist()
+    )
+    topics = dict(zip(lab[0].table["id"].to_pylist(), lab[0].topics, strict=True))
+    assert {topics[i] for i in removed} == {"physics"}
+    assert main(["fix", str(out), "--data", str(lab[1]), "--out", str(tmp_path / "none")]) == 2
+    assert "--concept" in capsys.readouterr().err
+
+
 def test_predictions_are_beside_the_audit(audited):
     bold = [p for p in audited[0]["predicted"] if p["target"] == "bold"]
     assert {p["how"] for p in bold} == {"filter", "downweight", "shape", "quarantine"}
@@ -191,3 +229,17 @@ def test_a_concept_is_told_in_texts_and_masked_where_it_stands(concept, shown, n
     assert not re.search(pattern, not_shown)
     with pytest.raises(UsageError, match="cannot be told from a text"):
         shows("probe-3", [shown])
+
+
+def test_a_set_of_one_prompt_or_one_pair_confirms_nothing_and_says_why(tmp_path, capsys):
+    rows = [{**PLAIN, "chosen": f"**{i}** flows.", "id": float("nan")} for i in range(60)]
+    for name, some in (("one", rows[:1]), ("prompt", rows)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in some), "utf-8")
+        assert main(["prefs", str(path), "--out", str(tmp_path / name), "--no-embedding"]) == 0
+        told = capsys.readouterr().out
+        assert f"{len(some)} pair{'s' * (len(some) > 1)} on 1 prompt," in told
+        assert "fewer than 20 prompts" in told
+        assert "0 concepts and 0 hypotheses confirmed" in told
+        assert main(["report", str(tmp_path / name)]) == 0
+        capsys.readouterr()

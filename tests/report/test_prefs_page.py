@@ -33,6 +33,38 @@ def test_the_page_says_what_stays_and_what_length_explains(audit, dom):
 
 
 def test_one_example_has_both_sides(audit):
-    (card,) = build_page(audit).cards
+    card = build_page(audit).cards[0]
     (pair,) = card.exchanges
     assert (pair.prompt.text, pair.response.text) == ("Great <script>", "No.")
+
+
+def test_the_place_where_a_concept_fires_is_marked_and_brought_into_view(audit, dom):
+    rows = {
+        "id": ["p1"], "prompt": ["Why?"],
+        "chosen": ["<i>plain</i> words. " * 200 + "It is **bold <b>** here."], "rejected": ["No."],
+    }  # fmt: skip
+    pq.write_table(pa.table(rows), audit / "examples.parquet")
+    summary = json.loads((audit / "summary.json").read_text())
+    summary["hypotheses"][0]["concept"] = "bold"
+    (audit / "summary.json").write_text(json.dumps(summary))
+    (pair,) = build_page(audit).cards[0].exchanges
+    assert ("**bold <b>**", True) in pair.prompt.pieces
+    assert pair.prompt.before > 3000
+    page = write_report(audit).read_text("utf-8")
+    assert "<mark>**bold &lt;b&gt;**</mark>" in page
+    assert "characters before" in page
+
+
+def test_statements_on_the_same_pairs_are_one_row_and_one_card(audit):
+    summary = json.loads((audit / "summary.json").read_text())
+    summary["concepts"] += [concept("word: big", alike="bold"), concept("bold lead-in", alike="bold")]
+    first = summary["hypotheses"][0]
+    summary["hypotheses"].append(
+        {**first, "id": "hypothesis-001", "concept": "word: great", "alike": first["id"]}
+    )
+    (audit / "summary.json").write_text(json.dumps(summary))
+    page = build_page(audit)
+    assert [name for _, name, _ in page.table.rows] == ["length", "bold (with big, bold lead-in)", "hedge"]
+    hypothesis, *concepts = page.cards
+    assert "towards word: great (physics)" in hypothesis.reason
+    assert [card.name for card in concepts] == ["towards: bold"]

@@ -18,7 +18,7 @@ from undertow.text import one_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-_SHOWN = 20
+_SHOWN, _FEW = 20, 20
 
 
 def command(
@@ -95,24 +95,49 @@ def _probes(given: list[str] | None) -> tuple[tuple[str, str], ...]:
 
 def _render_data(summary: dict[str, Any]) -> Iterator[str | Table]:
     data = summary["data"]
-    yield f"{data['pairs']:,} pairs on {data['prompts']:,} prompts, of {data['rows']:,} rows"
+    pairs, prompts, rows = (_counted(data[f"{noun}s"], noun) for noun in ("pair", "prompt", "row"))
+    yield f"{pairs} on {prompts}, of {rows}"
     for reason, n in {**data["dropped"], **data["noted"]}.items():
         yield f"{n:,} × {reason}, first at {data['first'][reason]}"
 
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     yield from _render_data(summary)
-    columns = ("concept", "delta", "log-odds", "length held", "length, writers held", "pairs", "prompts", "")
-    shown = [c for c in summary["concepts"] if c["confirmed"]]
-    yield table(columns, [_concept(c) for c in shown[:_SHOWN]], "confirmed concepts, length first")
-    heads = ("on prompts or pairs", "pushes", "concept", "Δ", "Δ min", "q", "pairs", "prompts", "")
-    shown = [h for h in summary["hypotheses"] if h["confirmed"]]
-    yield table(heads, [_hypothesis(h) for h in shown[:_SHOWN]], "confirmed hypotheses")
+    found = [c for c in summary["concepts"] if c["confirmed"]]
+    if found:
+        columns = (
+            "concept",
+            "delta",
+            "log-odds",
+            "length held",
+            "length, writers held",
+            "pairs",
+            "prompts",
+            "",
+        )
+        shown = [c for c in found if c.get("alike") in (None, c["name"])][:_SHOWN]
+        yield table(columns, [_concept(c) for c in shown], "confirmed concepts, length first")
+    held = [h for h in summary["hypotheses"] if h["confirmed"]]
+    if held:
+        heads = ("on prompts or pairs", "pushes", "concept", "Δ", "Δ min", "q", "pairs", "prompts", "")
+        shown = [h for h in held if h.get("alike") in (None, h["id"])][:_SHOWN]
+        yield table(heads, [_hypothesis(h) for h in shown], "confirmed hypotheses")
+    if summary["data"]["prompts"] < _FEW:
+        yield f"fewer than {_FEW} prompts: too few for one half to propose a group and the other to hold it"
     said, floors = summary["confirmed"], summary["null_floors"]
+    concepts, hypotheses = (
+        _counted(said["concepts"], "concept"), _counted(said["hypotheses"], "hypothesis", "hypotheses")
+    )  # fmt: skip
+    apart = said.get("concept_heads", said["concepts"]), said.get("hypothesis_heads", said["hypotheses"])
+    yield f"{concepts} and {hypotheses} confirmed, on {apart[0]:,} and {apart[1]:,} sets of pairs"
     told = ", ".join(f"{name} {floors[name]:.3g}" for name in ("global", "local") if name in floors)
     yield f"{said['concepts']} concepts and {said['hypotheses']} hypotheses confirmed"
     yield f"label-swap floor of Δ min: {told or 'none'}"
     yield f"all of them in {summary['out']}"
+
+
+def _counted(n: int, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def _concept(c: dict[str, Any]) -> tuple[object, ...]:

@@ -204,7 +204,9 @@ def margin_of(row: dict[str, Any]) -> float | None:
 
 
 def scalar(value: object) -> str | None:
-    """A name or number as text; ``None`` for what is missing."""
+    """A name or number as text; ``None`` for what is missing, as no number is (NaN)."""
+    if isinstance(value, float) and value != value:
+        return None
     if value is None or isinstance(value, str):
         return None if value is None else _valid(value)
     return str(value) if isinstance(value, int | float | bool) else json.dumps(value, ensure_ascii=False)

@@ -97,7 +97,7 @@ def control_concepts(
 
     def held_of(m: int) -> Controlled:
         span = slice(columns.indptr[m], columns.indptr[m + 1])
-        rows, u = columns.indices[span], columns.data[span].astype(np.float64)
+        rows, u = columns.indices[span].astype(np.int64), columns.data[span].astype(np.float64)
         raw, held = _first(alone, rows, u), _first(by_length, rows, u)
         found = controlled(raw, held, None)
         asked = always is None or bool(always[m]) or found.length_explained is False

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from undertow.preference.alike import concept_heads, hypothesis_heads
 from undertow.preference.audit import LENGTH, Audit, ConceptEffect, Hypothesis
 from undertow.preference.controls import Effect
 from undertow.preference.predict import Forecast, length_only
@@ -117,7 +118,7 @@ def hypothesis_schema() -> pa.Schema:
             ("n", pa.int64()), ("n_prompts", pa.int64()),
             ("confirmed", pa.bool_()), ("length_explained", pa.bool_()),
             ("strength", real), ("delta_equal_length", real), ("delta_equal_length_interval", pair),
-            ("example_ids", pa.list_(text)),
+            ("example_ids", pa.list_(text)), ("alike", text),
         ]
     )  # fmt: skip
 
@@ -283,17 +284,26 @@ def save_audit(
     ids = data.table["id"].to_pylist()
     names = [c.cluster.name for c in found.concepts]
     carried = length_only(found.signed, length)
+    alike = concept_heads(found)
     concepts = [
-        {**concept_json(c, weights.get(c.cluster.name)), "length_carried": float(by_length)}
-        for c, by_length in zip(found.concepts, carried, strict=True)
+        {
+            **concept_json(c, weights.get(c.cluster.name)),
+            "length_carried": float(by_length),
+            "alike": names[alike[i]] if i in alike else None,
+        }
+        for i, (c, by_length) in enumerate(zip(found.concepts, carried, strict=True))
     ]
-    hypotheses = [hypothesis_json(i, h, ids) for i, h in enumerate(found.hypotheses)]
+    same = hypothesis_heads(found)
+    hypotheses = [
+        {**hypothesis_json(i, h, ids), "alike": hypothesis_id(same[i]) if i in same else None}
+        for i, h in enumerate(found.hypotheses)
+    ]
     made, rows = findings(found, data)
-    shown = sorted({i for h in found.hypotheses for i in h.examples} | _concept_rows(found, data, concepts))
+    kept = sorted({i for h in found.hypotheses for i in h.examples} | _concept_rows(found, data, concepts))
     write_table(table_of(hypotheses, hypothesis_schema()), run.file("hypotheses.parquet"))
     write_table(rows, run.file("rows.parquet"))
     texts = ["id", "prompt", "chosen", "rejected"]
-    write_table(data.table.select(texts).take(pa.array(shown, pa.int64())), run.file("examples.parquet"))
+    write_table(data.table.select(texts).take(pa.array(kept, pa.int64())), run.file("examples.parquet"))
     if forecasts:
         write_table(pa.Table.from_pylist(forecast_rows(forecasts, names)), run.file("predicted.parquet"))
     atomic_write_json(run.file("findings.json"), made)
@@ -306,6 +316,8 @@ def save_audit(
         "confirmed": {
             "concepts": sum(c.confirmed for c in found.concepts),
             "hypotheses": sum(h.confirmed for h in found.hypotheses),
+            "concept_heads": sum(i == head for i, head in alike.items()),
+            "hypothesis_heads": sum(i == head for i, head in same.items()),
         },
         "predicted": [forecast_json(each, names) for each in forecasts],
     }
@@ -323,7 +335,11 @@ def save_scores(
     rejected: csr_matrix,
     data: PreferenceData,
 ) -> None:
-    """Write ``id`` and, for each concept of ``columns``, ``NAME_chosen`` and ``NAME_rejected``, (N,) each."""
+    """Write ``id`` and, for each concept of ``columns``, ``NAME_chosen`` and ``NAME_rejected``, (N,) each.
+
+    The same by id for each confirmed hypothesis of one of the concepts, 0 outside of its group. Where
+    training is pushed away from it the sides are turned round: what is rewarded is then on the chosen side.
+    """
     import pyarrow as pa
 
     told = {"id": data.table["id"].cast(pa.string())}
@@ -331,6 +347,14 @@ def save_scores(
         for column in columns:
             name = f"{found.concepts[column].cluster.name}_{side}"
             told[name] = pa.array(values[:, [column]].toarray().ravel().astype(np.float32))
+    place = {c.cluster.name: column for column, c in enumerate(found.concepts)}
+    for number, h in enumerate(found.hypotheses):
+        if h.confirmed and h.cluster.name in place:
+            inside = found.views[h.pipeline].groups.inside[[h.group]].toarray().ravel()
+            sides = (chosen, rejected) if h.direction == "towards" else (rejected, chosen)
+            for side, values in zip(("chosen", "rejected"), sides, strict=True):
+                own = values[:, [place[h.cluster.name]]].toarray().ravel() * inside
+                told[f"{hypothesis_id(number)}_{side}"] = pa.array(own.astype(np.float32))
     write_table(pa.table(told), run.file(SCORES))
 
 

@@ -7,6 +7,7 @@ page is :func:`undertow.report.render.shown`, which every template expression pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from markupsafe import Markup
@@ -45,6 +46,17 @@ class Passage:
     """Its first part, with control and bidi characters already visible."""
     cut: int
     """Characters left out at the end."""
+    before: int = 0
+    """Characters left out at the beginning."""
+    marks: tuple[tuple[int, int], ...] = ()
+    """Spans of ``text`` to mark, in order, none overlapping."""
+
+    @property
+    def pieces(self) -> tuple[tuple[str, bool], ...]:
+        """``text`` in pieces, and whether each is marked."""
+        edges = [0, *(edge for span in self.marks for edge in span), len(self.text)]
+        parts = [(self.text[a:b], i % 2 == 1) for i, (a, b) in enumerate(pairwise(edges))]
+        return tuple(part for part in parts if part[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from undertow.preference.highlight import fires_at
 from undertow.report import facts, words
 from undertow.report.charts import COLOURS, INK, SHAPES, data, label_room, short, twice
 from undertow.report.contexts import Card, Cell, Chart, Exchange, Fact, Head, MeasureRole, Page, Table
@@ -14,7 +16,7 @@ from undertow.report.render import passage
 from undertow.report.runs import Run
 from undertow.store.tables import read_table
 
-_CONCEPTS, _WORDINGS, _HYPOTHESES, _EXAMPLES, _FIXES = 50, 10, 20, 2, 40
+_CONCEPTS, _WORDINGS, _HYPOTHESES, _CONCEPT_CARDS, _EXAMPLES, _FIXES, _NAMED = 50, 20, 20, 8, 2, 40, 6
 _CHARTED = 16
 _LIMIT = 900
 _HELD: tuple[tuple[str, str, MeasureRole], ...] = (
@@ -29,6 +31,8 @@ _GLOSSARY = (
     ("Δ of a hypothesis", "Mean disparity inside the group less outside; by prompts: in deviations."),
     ("Label-swap floor", "With chosen and rejected swapped at random, 19 of 20 largest Δ are below it."),
     ("Confirmed", "Found on half of the prompts, held on the other half (q), equal signs, above the floor."),
+    ("Gathered", "Statements that rest on the same pairs (cosine of 0.6 or more) stand under the first."),
+    ("Marked", "Where the concept fires. What no pattern finds, like length, is not marked."),
     ("Interval", "95%, each prompt one observation, however many pairs it has."),
 )  # fmt: skip
 
@@ -42,6 +46,10 @@ def prefs_page(run: Run, brief: bool = False) -> Page:
     pairs, prompts = (words.count(whole(told, key) or 0) for key in ("pairs", "prompts"))
     subject = f"{pairs} pairs on {prompts} prompts"
     texts = _examples(run.path)
+    cards = [
+        *(_card(h, held, texts) for h in _heads(held)[:_HYPOTHESES]),
+        *(_concept_card(c, found, texts) for c in _stays(found)[:_CONCEPT_CARDS]),
+    ]
     return Page(
         head=Head(
             title="undertow prefs",
@@ -53,14 +61,14 @@ def prefs_page(run: Run, brief: bool = False) -> Page:
             facts=(
                 Fact("What was audited", subject, _left_out(told)),
                 Fact("Length", _shown(concepts[0], "delta") if concepts else None, ("longer less shorter",)),
-                Fact("Confirmed concepts", words.count(len(found)), _explained(found)),
-                Fact("Confirmed hypotheses", words.count(len(held)), _floors(run)),
+                Fact("Confirmed concepts", words.count(len(found)), (*_explained(found), *_gathered(found))),
+                Fact("Confirmed hypotheses", words.count(len(held)), (*_floors(run), *_gathered(held))),
                 facts.cost(run),
             ),
         ),
         charts=() if brief else tuple(chart for chart in (effects_chart(found),) if chart),
         table=_concept_table(found) if concepts else None,
-        cards=tuple(_card(i + 1, h, texts) for i, h in enumerate(held[:_HYPOTHESES])),
+        cards=tuple(replace(card, anchor=f"h{i}", number=i) for i, card in enumerate(cards, 1)),
         controls=_fix_table(records(run.summary.get("predicted"))),
         controls_note=_CONTROL,
         phases=(),
@@ -80,11 +88,7 @@ def _verdict(concepts: Sequence[Fields], found: Sequence[Fields], held: Sequence
         return ("The audit has not ended; nothing is recorded yet.",)
     delta = number(concepts[0], "delta")
     longer = "longer" if (delta or 0) > 0 else "shorter"
-    kept = [
-        c for c in found[1:]
-        if _why(c) == "neither" and ": " not in text(c, "name")
-    ]  # fmt: skip
-    names = words.listed([text(c, "name") for c in kept[:4]])
+    names = words.listed([text(c, "name") for c in _stays(found)[:4]])
     first = f"The chosen response is the {longer} one: {_signed(delta)} of pairs, net."
     rest = (
         f"Beyond length{_and_writers(found)}, these stay: {names}."
@@ -96,6 +100,34 @@ def _verdict(concepts: Sequence[Fields], found: Sequence[Fields], held: Sequence
         rest,
         f"{words.counted(len(held), 'hypothesis', 'hypotheses')} on groups of prompts or responses held.",
     )
+
+
+def _stays(found: Sequence[Fields]) -> list[Fields]:
+    """Named concepts that neither length nor writers explain, one of those that rest on the same pairs."""
+    named = [c for c in found[1:] if ": " not in text(c, "name")]
+    return _heads([c for c in named if _why(c) == "neither"])
+
+
+def _heads(of: Sequence[Fields]) -> list[Fields]:
+    """Statements that stand under no other of these; audits without gathering have heads alone."""
+    names = {_name(each) for each in of}
+    return [
+        each for each in of if text(each, "alike") in ("", _name(each)) or text(each, "alike") not in names
+    ]
+
+
+def _name(of: Fields) -> str:
+    return text(of, "id") or text(of, "name")
+
+
+def _under(head: Fields, of: Sequence[Fields]) -> list[Fields]:
+    """Statements that rest on the same pairs as ``head``."""
+    return [each for each in of if each is not head and text(each, "alike") == _name(head)]
+
+
+def _gathered(of: Sequence[Fields]) -> tuple[str, ...]:
+    heads = len(_heads(of))
+    return (f"{heads} after gathering those on the same pairs",) if heads < len(of) else ()
 
 
 def _and_writers(found: Sequence[Fields]) -> str:
@@ -174,13 +206,14 @@ def _effects(
 
 
 def _concept_table(found: Sequence[Fields]) -> Table:
-    """Named concepts before mined wordings, of which a few are enough to look at."""
-    wordings = [c for c in found if ": " in text(c, "name")]
-    shown = [*(c for c in found if c not in wordings), *wordings[:_WORDINGS]][:_CONCEPTS]
+    """Named concepts before mined wordings; of statements on the same pairs the first."""
+    heads = _heads(found)
+    wordings = sorted((c for c in heads if ": " in text(c, "name")), key=lambda c: _why(c) != "neither")
+    shown = [*(c for c in heads if c not in wordings), *wordings[:_WORDINGS]][:_CONCEPTS]
     rows = tuple(
         (
             "",
-            text(c, "name"),
+            text(c, "name") + _also(_under(c, found)),
             (
                 Cell(_shown(c, "delta"), "not recorded"),
                 *(Cell(_coefficient(c, key), "not known") for key, _, _ in _HELD),
@@ -220,40 +253,75 @@ def _why(c: Fields) -> str:
     return "the writer" if flag(c, "identity_explained") else "neither"
 
 
-def _card(number_: int, h: Fields, texts: dict[str, dict[str, str]]) -> Card:
+def _also(under: Sequence[Fields]) -> str:
+    if not under:
+        return ""
+    names = [text(each, "name").removeprefix("word: ") for each in under[:3]]
+    more = f" and {len(under) - 3} more" if len(under) > 3 else ""
+    return f" (with {', '.join(names)}{more})"
+
+
+def _card(h: Fields, held: Sequence[Fields], texts: dict[str, dict[str, str]]) -> Card:
     direction, concept, group = text(h, "direction"), text(h, "text"), text(h, "prompt_group")
     delta, low = _shown(h, "delta") or "not recorded", number(h, "delta_min")
-    pairs, prompts = (words.count(whole(h, key) or 0) for key in ("n", "n_prompts"))
-    size = f"{pairs} pairs on {prompts} prompts"
     q = number(h, "q")
     where = "On prompts like" if text(h, "pipeline") == "local" else "Where responses show"
     length = "; length explains it" if flag(h, "length_explained") else ""
-    return Card(
-        anchor=f"h{number_}",
-        number=number_,
-        name=f"{direction}: {text(h, 'concept')}",
-        behaviour=f"{where} “{group}”, training will push {direction}: {concept}",
-        status=f"confirmed{length}",
-        tone="open" if length else "found",
-        reason=f"Δ {delta}, smaller half {low:.2f}, q {q:.2g}, {size}."
-        if low is not None and q is not None
-        else size,
-        planted="",
-        source="",
-        measures=(),
-        attributes=(group,),
-        failed=None,
-        exchanges=tuple(_pair(texts[i], i) for i in strings(h, "example_ids")[:_EXAMPLES] if i in texts),
-        search_note="no example pair is kept",
-        trace=None,
-        repair=None,
+    told = f"Δ {delta}, smaller half {low:.2f}, q {q:.2g}, " if low is not None and q is not None else ""
+    return _shown_card(
+        f"{direction}: {text(h, 'concept')}",
+        f"{where} “{group}”, training will push {direction}: {concept}",
+        f"confirmed{length}",
+        f"{told}{_size(h)}.{_same_pairs(_under(h, held))}",
+        _pairs(h, text(h, "concept"), texts),
     )
 
 
-def _pair(row: dict[str, str], name: str) -> Exchange:
-    sides = passage(row["chosen"], _LIMIT), passage(row["rejected"], _LIMIT)
+def _concept_card(c: Fields, found: Sequence[Fields], texts: dict[str, dict[str, str]]) -> Card:
+    """One of the concepts that stay, over all pairs."""
+    direction = "towards" if (number(c, "delta") or 0) > 0 else "away from"
+    under = [text(each, "name") for each in _under(c, found)]
+    more = f" On the same pairs: {words.listed(under[:_NAMED])}." if under else ""
+    return _shown_card(
+        f"{direction}: {text(c, 'name')}",
+        f"Everywhere, training will push {direction}: {text(c, 'text')}",
+        "confirmed",
+        f"Δ {_shown(c, 'delta') or 'not recorded'}, {_size(c)} differ in it.{more}",
+        _pairs(c, text(c, "name"), texts),
+    )
+
+
+def _size(of: Fields) -> str:
+    pairs, prompts = (words.count(whole(of, key) or 0) for key in ("n", "n_prompts"))
+    return f"{pairs} pairs on {prompts} prompts"
+
+
+def _same_pairs(under: Sequence[Fields]) -> str:
+    told = [f"{text(h, 'direction')} {text(h, 'concept')} ({text(h, 'prompt_group')})" for h in under]
+    if not told:
+        return ""
+    more = f"; and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return f" The same pairs also say: {'; '.join(told[:_NAMED])}{more}."
+
+
+def _shown_card(name: str, behaviour: str, status: str, reason: str, pairs: tuple[Exchange, ...]) -> Card:
+    return Card(
+        anchor="", number=0, name=name, behaviour=behaviour, status=status,
+        tone="found" if status == "confirmed" else "open", reason=reason, planted="", source="", measures=(),
+        attributes=(), failed=None, exchanges=pairs, search_note="no example pair is kept", trace=None,
+        repair=None,
+    )  # fmt: skip
+
+
+def _pairs(of: Fields, concept: str, texts: dict[str, dict[str, str]]) -> tuple[Exchange, ...]:
+    known = [i for i in strings(of, "example_ids") if i in texts]
+    return tuple(_pair(texts[i], i, concept) for i in known[:_EXAMPLES])
+
+
+def _pair(row: dict[str, str], name: str, concept: str) -> Exchange:
+    sides = [passage(row[side], _LIMIT, fires_at(concept, row[side])) for side in ("chosen", "rejected")]
     caption = f"Pair {name}, prompt: {short(row['prompt'], 300)}"
-    return Exchange(*sides, None, caption, ("Chosen", "Rejected"))
+    return Exchange(sides[0], sides[1], None, caption, ("Chosen", "Rejected"))
 
 
 def _examples(run: Path) -> dict[str, dict[str, str]]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -35,21 +37,49 @@ def whole(text: str) -> Markup:
     return escape(safe_text(text))
 
 
-def passage(text: str, limit: int) -> Passage:
+def passage(text: str, limit: int, spans: Sequence[tuple[int, int]] = ()) -> Passage:
     """Shorten an untrusted text to ``limit`` characters *as written on the page*, escapes included.
 
     Bounding what is written, not what is read, keeps the size of a page bounded for hostile text too.
+
+    Args:
+        text: whatever it is.
+        limit: bytes on the page.
+        spans: of ``text``, in order, to be marked; a text in which the first is far on begins near it.
     """
-    safe = safe_text(text)
-    if len(escape(safe).encode()) <= limit:
-        return Passage(safe, 0)
-    kept, room = 0, limit
-    for character in safe:
+    start = _opening(text, limit, spans)
+    edges = sorted({start, len(text), *(min(max(edge, start), len(text)) for span in spans for edge in span)})
+    parts = [(safe_text(text[a:b]), any(x <= a < y for x, y in spans)) for a, b in pairwise(edges)]
+    kept, marks, room, cut = "", [], limit, 0
+    for safe, marked in parts:
+        fits = _fitting(safe, room)
+        room -= len(escape(safe[:fits]).encode())
+        if marked and fits:
+            marks.append((len(kept), len(kept) + fits))
+        kept, cut = kept + safe[:fits], cut + len(safe) - fits
+        room = room if fits == len(safe) else 0
+    return Passage(kept, cut, start, tuple(marks))
+
+
+def _opening(text: str, limit: int, spans: Sequence[tuple[int, int]]) -> int:
+    """Where a text begins on the page: at a word a little before the first span, where that is far on."""
+    first = spans[0][0] if spans else 0
+    if first <= limit // 2:
+        return 0
+    back = first - limit // 4
+    space = text.find(" ", back, first)
+    return back if space < 0 else space + 1
+
+
+def _fitting(safe: str, room: int) -> int:
+    """Count the characters of ``safe`` that fit."""
+    if len(escape(safe).encode()) <= room:
+        return len(safe)
+    for kept, character in enumerate(safe):
         room -= len(escape(character).encode())
         if room < 0:
-            break
-        kept += 1
-    return Passage(safe[:kept], len(safe) - kept)
+            return kept
+    return len(safe)
 
 
 def render(page: Page) -> str:

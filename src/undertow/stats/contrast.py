@@ -172,10 +172,12 @@ def clustered_mean(values: Any, clusters: ArrayLike) -> tuple[Floats, Floats]:
     """Mean of every column of sparse ``values`` (N, M) and its cluster-robust standard error.
 
     Equals least squares on a constant with CR1 errors (statsmodels ``cov_type="cluster"``). The error is NaN
-    for fewer than two clusters.
+    for fewer than two clusters, and without a row so is the mean.
     """
     from scipy import sparse
 
+    if not values.shape[0]:
+        return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
     _, code = np.unique(np.asarray(clusters), return_inverse=True)
     count, rows = int(code.max()) + 1, len(code)
     member = sparse.csr_matrix((np.ones(rows), (code, np.arange(rows))), shape=(count, rows))

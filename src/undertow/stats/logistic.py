@@ -114,7 +114,7 @@ def _robust(x: Floats, eta: Floats, bread: Floats, clusters: ArrayLike) -> Float
         return np.full(columns, np.nan)
     p = _sigmoid(-eta)
     member = csr_matrix((p, (code, np.arange(rows))), shape=(int(code.max()) + 1, rows))
-    scores = member @ x
+    scores = np.asarray(member @ x, np.float64)
     meat = scores.T @ scores
     correction = count / (count - 1) * (rows - 1) / (rows - columns)
     return np.asarray(np.sqrt(np.diag(bread @ meat @ bread) * correction), np.float64)

@@ -58,9 +58,8 @@ class Opponents:
         across = np.bincount(
             self.chosen * self.count + self.rejected, weights=each, minlength=self.count**2
         ).reshape(self.count, self.count)
-        found = -(across + across.T)
-        found[np.diag_indices(self.count)] += self._sum(self.chosen, each) + self._sum(self.rejected, each)
-        return found[1:, 1:]
+        sums = self._sum(self.chosen, each) + self._sum(self.rejected, each)
+        return np.asarray(np.diag(sums) - across - across.T, np.float64)[1:, 1:]
 
     def gather(self, intercepts: Floats) -> Floats:
         """Difference of the intercepts (W,) in each kind, (P,)."""
@@ -68,7 +67,7 @@ class Opponents:
         return np.asarray(whole[self.chosen] - whole[self.rejected], np.float64)
 
     def _sum(self, at: Codes, each: Floats) -> Floats:
-        return np.bincount(at, weights=each, minlength=self.count)
+        return np.asarray(np.bincount(at, weights=each, minlength=self.count), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,8 @@ class Choices:
         converged = False
         for _ in range(_STEPS):
             gradient = self._pulled(p, rows, values) - self._ridge * beta
-            step = np.linalg.solve(self._information(p * (1 - p), rows, values), gradient)
+            information = self._information(p * (1 - p), rows, values)
+            step = np.asarray(np.linalg.solve(information, gradient), np.float64)
             if float(gradient @ step) < _TOLERANCE:
                 converged = True
                 break
@@ -153,7 +153,8 @@ class Choices:
                 if reached <= loss:
                     beta, scores, loss, p = beta + part * step, scores + part * along, reached, moved
                     break
-        bread = np.linalg.inv(self._information(p * (1 - p), rows, values))[0]
+        inverse = np.linalg.inv(self._information(p * (1 - p), rows, values))
+        bread = np.asarray(inverse[0], np.float64)
         se = self._robust(bread, p, rows, values, n, clusters)
         return First(float(beta[0]), se, float(np.sqrt(bread[0])), beta, converged)
 
@@ -183,7 +184,8 @@ class Choices:
     def _kinds(self, each: Floats) -> Floats:
         opponents = self._opponents
         assert opponents is not None  # noqa: S101 - asked only where there are writers
-        return np.bincount(opponents.kind, weights=each, minlength=len(opponents.chosen))
+        sums = np.bincount(opponents.kind, weights=each, minlength=len(opponents.chosen))
+        return np.asarray(sums, np.float64)
 
     def _information(self, weight: Floats, rows: Codes, values: Floats) -> Floats:
         found = np.zeros((self._width, self._width))
@@ -203,7 +205,7 @@ class Choices:
         if self._opponents:
             kinds = len(self._opponents.chosen)
             sums = np.bincount(self._opponents.kind[rows], weights=each, minlength=kinds)
-            parts.append(self._opponents.spread(sums))
+            parts.append(self._opponents.spread(np.asarray(sums, np.float64)))
         return np.concatenate(parts)
 
     def _robust(self, bread: Floats, p: Floats, rows: Codes, values: Floats, n: int, clusters: int) -> float:
