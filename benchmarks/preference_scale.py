@@ -53,12 +53,13 @@ def main() -> None:
     both, prompts = Activations(concepts, *made[:2]), PromptActivations(concepts, made[2])
     number = np.arange(args.pairs) // 2
     config = AuditConfig(clusters=args.clusters)
-    start = last = time.perf_counter()
+    start = last = np.array([time.perf_counter(), time.process_time()])
 
-    def tell(what: str) -> None:
+    def tell(what: str, since: np.ndarray | None = None) -> None:
         nonlocal last
-        now = time.perf_counter()
-        print(f"{now - last:7.1f} s  {memory():>8}  {what}", flush=True)
+        now = np.array([time.perf_counter(), time.process_time()])
+        wall, cpu = now - (last if since is None else since)
+        print(f"{wall:7.1f} s {cpu:7.1f} s of processor  {memory():>8}  {what}", flush=True)
         last = now
 
     print(f"{args.pairs:,} pairs × {args.features:,} features, {made[0].nnz:,} firings a side; {memory()}")
@@ -77,7 +78,7 @@ def main() -> None:
         tell(
             f"prompt-conditioned: {tested.q.size:,} cells, {tested.confirmed.sum()} confirmed of none planted"
         )
-    print(f"{time.perf_counter() - start:7.1f} s  {memory():>8}  in all")
+    tell("in all", start)
 
 
 if __name__ == "__main__":

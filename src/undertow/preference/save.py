@@ -352,8 +352,8 @@ def save_scores(
         if h.confirmed and h.cluster.name in place:
             inside = found.views[h.pipeline].groups.inside[[h.group]].toarray().ravel()
             sides = (chosen, rejected) if h.direction == "towards" else (rejected, chosen)
-            for side, values in zip(("chosen", "rejected"), sides, strict=True):
-                own = values[:, [place[h.cluster.name]]].toarray().ravel() * inside
+            for side, shown in zip(("chosen", "rejected"), sides, strict=True):
+                own = shown[:, [place[h.cluster.name]]].toarray().ravel() * inside
                 told[f"{hypothesis_id(number)}_{side}"] = pa.array(own.astype(np.float32))
     write_table(pa.table(told), run.file(SCORES))
 
