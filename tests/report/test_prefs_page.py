@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -57,7 +59,8 @@ def test_the_place_where_a_concept_fires_is_marked_and_brought_into_view(audit, 
 
 def test_statements_on_the_same_pairs_are_one_row_and_one_card(audit):
     summary = json.loads((audit / "summary.json").read_text())
-    summary["concepts"] += [concept("word: big", alike="bold"), concept("bold lead-in", alike="bold")]
+    bold = next(c for c in summary["concepts"] if c["name"] == "bold")
+    summary["concepts"] += [{**bold, "name": name, "alike": "bold"} for name in ("word: big", "bold lead-in")]
     first = summary["hypotheses"][0]
     summary["hypotheses"].append(
         {**first, "id": "hypothesis-001", "concept": "word: great", "alike": first["id"]}
