@@ -68,13 +68,13 @@ def demo_page(run: Run, brief: bool = False) -> Page:
         phases=facts.phases(run),
         provenance=facts.provenance(run),
         glossary=facts.GLOSSARY,
-        chapters=() if brief else _chapters(run.summary),
+        chapters=_chapters(run.summary, brief),
     )
 
 
-def _chapters(summary: Fields) -> tuple[Chapter, ...]:
+def _chapters(summary: Fields, brief: bool) -> tuple[Chapter, ...]:
     able = capability_part(summary)
-    return (*((able,) if able else ()), *preference_part(fields(summary.get("preference"))))
+    return (*((able,) if able else ()), *preference_part(fields(summary.get("preference")), brief))
 
 
 def _subject(run: Run) -> str:

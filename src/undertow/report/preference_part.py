@@ -22,7 +22,7 @@ _NOTE = (
 _TITLE = "Preference pairs: audit, fix, train, compare"
 
 
-def preference_part(found: Fields) -> tuple[Chapter, ...]:
+def preference_part(found: Fields, brief: bool = False) -> tuple[Chapter, ...]:
     """Lay out the ``preference`` of a demo's summary; nothing where it has none."""
     if not found:
         return ()
@@ -40,7 +40,7 @@ def preference_part(found: Fields) -> tuple[Chapter, ...]:
             "preference",
             _TITLE,
             _sentences(found, trait),
-            rates_chart(shown, _SERIES),
+            None if brief else rates_chart(shown, _SERIES),
             Table(
                 f"Answers that show {trait!r}",
                 ("Trained on", "Answers that show it", "Wanted behaviour", "Predicted", "Observed"),

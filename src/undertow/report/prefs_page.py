@@ -9,7 +9,7 @@ from typing import Any
 
 from undertow.preference.highlight import fires_at
 from undertow.report import facts, words
-from undertow.report.charts import COLOURS, INK, SHAPES, data, label_room, short, twice
+from undertow.report.charts import COLOURS, INK, MUTED, SHAPES, data, label_room, short, twice
 from undertow.report.contexts import Card, Cell, Chart, Exchange, Fact, Head, MeasureRole, Page, Table
 from undertow.report.reading import Fields, fields, flag, interval, number, records, strings, text, whole
 from undertow.report.render import passage
@@ -178,9 +178,15 @@ def effects_chart(concepts: Sequence[Fields]) -> Chart | None:
     return twice(
         lambda width: _effects(values, order, held, width),
         "What makes a response be chosen, and what explains it",
-        "Log-odds for the side that shows the concept. Bars are 95% intervals, clustered by prompt.",
+        "Log-odds for the side that shows the concept; dashed: no effect. Bars are 95% intervals, clustered "
+        f"by prompt. {_sized(named)}",
         held,
     )
+
+
+def _sized(concepts: Sequence[Fields]) -> str:
+    sizes = sorted({n for c in concepts if (n := whole(c, "n"))})
+    return f"n = {sizes[0]:,} to {sizes[-1]:,} pairs a concept." if sizes else "n is not recorded."
 
 
 def _effects(
@@ -200,9 +206,11 @@ def _effects(
     shape = alt.Shape("series:N", scale=alt.Scale(domain=entries, range=shapes), legend=None)
     x = alt.X("low:Q", title="Log-odds of being chosen", axis=alt.Axis(tickCount=6, grid=True))
     base = alt.Chart(data(values)).encode(y=y, yOffset=offset)
+    zero = alt.Chart(data([{"zero": 0}])).mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=MUTED)
     bars = base.mark_rule(strokeWidth=2.5, opacity=0.55).encode(x=x, x2="high:Q", color=colour)
     dots = base.mark_point(filled=True, size=62, opacity=1).encode(x="value:Q", color=colour, shape=shape)
-    return alt.layer(bars, dots).properties(width=width - room - 30, height=alt.Step(12))
+    none = zero.encode(x="zero:Q")
+    return alt.layer(none, bars, dots).properties(width=width - room - 30, height=alt.Step(12))
 
 
 def _concept_table(found: Sequence[Fields]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from undertow.records import Interval
 from undertow.report import facts, words
@@ -147,7 +147,8 @@ def _shift_charts(run: Run) -> tuple[Chart, ...]:
         ]
         chart = effect_chart(
             effects, f"What each transform does: {short(measure)}", f"Change of {short(measure)}",
-            "Transformed less original, paired by question; bars are 95% intervals. Dashed: no effect.",
+            "Transformed less original, paired by question; bars are 95% intervals. Dashed: no effect."
+            + _sized(row for row in records(run.summary.get("shifts")) if text(row, "measure") == measure),
         )  # fmt: skip
         charts += [chart] if chart else []
     return tuple(charts)
@@ -190,7 +191,7 @@ def _bars(run: Run, key: str, title: str) -> tuple[Chart, ...]:
         for cell in cells
         if (found := number(cell, "value")) is not None
     ]
-    chart = effect_chart(effects, title, "Rate", "Bars are 95% intervals; n is in the table.")
+    chart = effect_chart(effects, title, "Rate", "Bars are 95% intervals." + _sized(cells))
     return (chart,) if chart else ()
 
 
@@ -210,10 +211,18 @@ def _context_charts(run: Run) -> tuple[Chart, ...]:
         ]
         chart = dose_chart(
             places, f"{name_of(model)}: rate against context", "Tokens of context in front of the question",
-            "All lines start from the same answers without context. Bars are 95% intervals.",
+            "All lines start from the same answers without context. Bars are 95% intervals." + _sized(mine),
         )  # fmt: skip
         charts += [chart] if chart else []
     return tuple(charts)
+
+
+def _sized(rows: Iterable[Fields]) -> str:
+    """Tell the n behind the marks of a chart; nothing where no row says it."""
+    sizes = sorted({n for row in rows if (n := whole(row, "n"))})
+    if not sizes:
+        return ""
+    return f" n = {sizes[0]:,} a mark." if len(sizes) == 1 else f" n = {sizes[0]:,} to {sizes[-1]:,} a mark."
 
 
 def _robustness_charts(run: Run) -> tuple[Chart, ...]:
@@ -238,7 +247,7 @@ def _grid_of_doses(grid: Sequence[Fields]) -> tuple[Chart, ...]:
     ]  # fmt: skip
     chart = dose_chart(
         places, "Rate of the behaviour after training", names[along].capitalize(),
-        "Each mark pools the training runs of all seeds; bars are 95% intervals over prompts.",
+        "Each mark pools the training runs of all seeds; bars are 95% intervals over prompts." + _sized(grid),
     )  # fmt: skip
     return (chart,) if chart else ()
 
