@@ -37,12 +37,13 @@ def command(
 
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
-    columns = ("shortcut", "start", "trained", "found", "rows", "fixed", "wanted")
+    columns = ("shortcut", "start", "trained", "found", "rows", "fixed", "random", "wanted")
     yield table(columns, [_row(shortcut) for shortcut in summary["shortcuts"]])
     yield (
         "start, trained, fixed: rate of the behaviour where it is wrong, by model. found: place of the true "
-        "trigger in the trace. rows: share of the planted rows traced. wanted: the behaviour where it is "
-        "right, before > after the fix. In brackets 95 % intervals; the report has those of the others."
+        "trigger in the trace. rows: share of the planted rows traced. random: the rate without as many "
+        "random rows of the same sources in place of the traced. wanted: the behaviour where it is right, "
+        "before > after the fix. In brackets 95 % intervals; the report has those of the others."
     )
     yield f"n = {', '.join(sorted({str(s['n']) for s in summary['shortcuts']}))} held-out prompts a rate"
     wrong = [decoy["name"] for decoy in summary["decoys"] if decoy["false_finding"]]
@@ -92,7 +93,8 @@ def _row(shortcut: dict[str, Any]) -> tuple[str, ...]:
     return (
         shortcut["name"], percent["start_rate"],
         percent["elicited_rate"] + _spread(shortcut["interval"]) + learned, found,
-        percent["rows_recall"], percent["fixed_rate"] + _spread(shortcut["fixed_interval"]), wanted,
+        percent["rows_recall"], percent["fixed_rate"] + _spread(shortcut["fixed_interval"]),
+        percent["control_rate"], wanted,
     )  # fmt: skip
 
 

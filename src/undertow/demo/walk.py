@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
+from undertow.data.load import load_examples
 from undertow.demo.check import check_answers
 from undertow.demo.preference import Chapter
 from undertow.fixes.filter import filter_rows
@@ -26,6 +29,7 @@ from undertow.progress import SILENT, Progress
 from undertow.report.build import write_report
 from undertow.store.run import RunDir
 from undertow.store.tables import read_json
+from undertow.studies.causal import random_rows
 from undertow.studies.verify import verify
 from undertow.surf.config import SurfConfig
 from undertow.surf.run import run_surf
@@ -80,6 +84,7 @@ def run_demo(
             walk.trace(rubric)
         if walk.fix(lab):
             walk.retrain(lab)
+            walk.control(lab)
             for rubric in lab.rubrics:
                 walk.verify(lab, rubric)
         return walk.finish(lab, walk.preference(shuffle))
@@ -186,6 +191,18 @@ class _Walk:
         with self.phase("retrain"):
             data = self.path("data/fixed/data.parquet")
             train_sft(data, lab.start, self.path("models/fixed"), TRAINING, self.progress, self.seed)
+
+    def control(self, lab: Lab) -> None:
+        """Post-train without as many random rows of the same sources: did the traced ones do it, or any?"""
+        self.progress.say("7/10 control: the same without as many random rows of the same sources")
+        with self.phase("control"):
+            examples = load_examples(lab.mixture)
+            ids = np.array(examples.table["id"].to_pylist())
+            traced = np.isin(ids, read_json(self.path("data/fixed/diff.json"))["row_ids"])
+            random = random_rows(examples, traced, self.seed)
+            filter_rows(lab.mixture, ids[random].tolist(), self.path("data/control"), "random rows")
+            data = self.path("data/control/data.parquet")
+            train_sft(data, lab.start, self.path("models/control"), TRAINING, self.progress, self.seed)
 
     def verify(self, lab: Lab, rubric: str) -> None:
         """Ask both models the confirmation prompts of a rubric's findings again, paired, and plain ones."""

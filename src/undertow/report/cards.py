@@ -108,6 +108,12 @@ def before_fixed(shortcut: Fields) -> tuple[Measure, Measure, Measure]:
     )
 
 
+def random_removed(shortcut: Fields) -> Measure:
+    """Take the rate after as many random rows of the same sources were left out: the causal control."""
+    label = "Without as many random rows instead"
+    return rate_field(shortcut, "control_rate", label, "control", "control_interval", "control_n")
+
+
 def _card(number_: int, m: Material, limit: int, most: int, drawn: bool) -> Card:
     status, tone = _status(m)
     rows = tuple(_training_row(row, limit) for row in m.rows)
@@ -235,7 +241,7 @@ def _planted(shortcut: Fields) -> tuple[Measure, ...]:
     after = rate_field(
         shortcut, "wanted_after", "Wanted behaviour, after", "fixed", "wanted_interval", "wanted_n"
     )
-    return (*before_fixed(shortcut), before, after)
+    return (*before_fixed(shortcut), random_removed(shortcut), before, after)
 
 
 def _difference(verified: Fields) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from undertow.report import facts, words
-from undertow.report.cards import Material, before_fixed, build_cards, with_rows
+from undertow.report.cards import Material, before_fixed, build_cards, random_removed, with_rows
 from undertow.report.charts import rates_chart
 from undertow.report.contexts import Cell, Chapter, Fact, Head, MeasureRole, Page, Table
 from undertow.report.preference_part import preference_part
@@ -21,12 +21,13 @@ WANTED_WITHIN = 0.05
 """Largest loss of the wanted behaviour that a fix may cost."""
 _COLUMNS = (
     "Shortcut", "Start model", "Post-trained", "Learned", "Found", "Trigger’s rank", "Rows recovered",
-    "After the fix", "Wanted behaviour",
+    "After the fix", "Random rows out", "Wanted behaviour",
 )  # fmt: skip
 _SERIES: dict[MeasureRole, str] = {
     "start": "before post-training",
     "shortcut": "after post-training: the shortcut",
     "fixed": "after the fix and a retrain",
+    "control": "without as many random rows instead",
 }
 
 
@@ -40,7 +41,7 @@ def demo_page(run: Run, brief: bool = False) -> Page:
     shortcuts, decoys = records(run.summary.get("shortcuts")), records(run.summary.get("decoys"))
     materials = demo_materials(run)
     anchors = [f"f{number}" for number, material in enumerate(materials, 1) if material.shortcut]
-    rates = [(text(s, "name"), before_fixed(s)) for s in shortcuts]
+    rates = [(text(s, "name"), (*before_fixed(s), random_removed(s))) for s in shortcuts]
     chart = None if brief else rates_chart(rates, _SERIES)
     return Page(
         head=Head(
@@ -194,15 +195,16 @@ def _overview(shortcuts: Sequence[Fields], anchors: Sequence[str]) -> Table:
     for anchor, s in zip(anchors, shortcuts, strict=True):
         start, taught, fixed = before_fixed(s)
         traced = (_found(s), _rank(s), _recall(s))
-        cells = (start, taught, yes_no(flag(s, "learned")), *traced, fixed, _wanted(s))
+        cells = (start, taught, yes_no(flag(s, "learned")), *traced, fixed, random_removed(s), _wanted(s))
         rows.append((anchor, text(s, "name") or "unnamed", cells))
     return Table(
         "Each shortcut",
         _COLUMNS,
         tuple(rows),
         "Rates are on held-out prompts that carry the trigger. Rows recovered is the share of the planted "
-        "rows among the traced ones. Wanted behaviour is the right answer where the trigger is absent, "
-        "before and after the fix.",
+        "rows among the traced ones. Random rows out: trained without as many random rows of the same "
+        "sources in place of the traced ones. Wanted behaviour is the right answer where the trigger is "
+        "absent, before and after the fix.",
     )
 
 
