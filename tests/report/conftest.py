@@ -308,7 +308,7 @@ class Runs:
             )
         ]  # fmt: skip
         bold = {"name": "bold", "before": rate(2, 80), "after": rate(40, 80), "difference": 0.475,
-                "interval": [0.4, 0.55], "q": 0.001, "changed": True}  # fmt: skip
+                "interval": [0.4, 0.55], "q": 0.001, "changed": True, "with_behaviour": 0.9}  # fmt: skip
         still = {**bold, "name": "italic", "changed": False}
         able = {"before": rate(40, 40), "after": rate(39, 40), "difference": -0.025, "interval": None,
                 "pairs": 40, "failed": 0, "lost": ["What is 2 + 2?"]}  # fmt: skip

@@ -176,6 +176,7 @@ def test_what_else_a_fix_changes_is_named_and_what_it_leaves_is_not(search, tmp_
     assert {name for name, row in rows.items() if row["changed"]} >= {"bold", "exclamation", "rubric: so"}
     assert rows["bold"]["difference"] == 1
     assert rows["bold"]["before"]["n"] == rows["bold"]["after"]["n"] == 60
+    assert rows["bold"]["with_behaviour"] == 0  # all of it is in answers that say yes
     assert "rubric: no" not in rows  # what was verified is no off-target behaviour
     same = verify(Loud("b", 0.5, True), Loud("a", 0.5, True), search, tmp_path / "2")
     assert same["off_target"]["tested"] > 0

@@ -78,10 +78,13 @@ def _beside(summary: dict[str, Any]) -> Iterator[str | Table]:
     if found and found["tested"]:
         changed = [row for row in found["behaviours"] if row["changed"]]
         if changed:
-            columns = ("also changed", "before", "after", "difference", "95 % interval", "q")
+            columns = ("also changed", "before", "after", "difference", "95 % interval", "q", "with it")
             yield table(columns, [_behaviour(row) for row in changed[:_MOST]])
         rest = f", of which {_MOST} are shown" if len(changed) > _MOST else ""
-        yield f"{len(changed)} of {found['tested']} other behaviours changed (q < 0.05){rest}"
+        yield (
+            f"{len(changed)} of {found['tested']} other behaviours changed (q < 0.05){rest}. with it: share "
+            "of the responses showing one that show what was verified too; near 100 % it is a part of that"
+        )
     if able:
         yield (
             f"capability: {_share(able['before'])} right before, {_share(able['after'])} after, difference "
@@ -102,7 +105,13 @@ def _elsewhere(where: list[str]) -> str:
 def _behaviour(row: dict[str, Any]) -> tuple[object, ...]:
     low, high = row["interval"]
     rates = (row["before"]["value"], row["after"]["value"], row["difference"])
-    return (row["name"], *rates, f"{low:+.2f} to {high:+.2f}", f"{row['q']:.1g}")
+    return (
+        row["name"],
+        *rates,
+        f"{low:+.2f} to {high:+.2f}",
+        f"{row['q']:.1g}",
+        f"{row['with_behaviour']:.0%}",
+    )
 
 
 def _share(rate: dict[str, Any]) -> str:

@@ -8,7 +8,18 @@ from undertow.report import facts, words
 from undertow.report.cards import rate_of
 from undertow.report.charts import rates_chart
 from undertow.report.contexts import Cell, Chapter, Fact, Head, Measure, MeasureRole, Page, Table, Tone
-from undertow.report.reading import Fields, fields, flag, interval, number, records, strings, text, whole
+from undertow.report.reading import (
+    Fields,
+    fields,
+    flag,
+    interval,
+    number,
+    records,
+    share,
+    strings,
+    text,
+    whole,
+)
 from undertow.report.runs import Run
 
 _SERIES: dict[MeasureRole, str] = {"shortcut": "before the fix", "fixed": "after the fix"}
@@ -119,17 +130,19 @@ def _off_target(summary: Fields) -> Chapter | None:
     shown = changed[:_MOST]
     table = Table(
         "What changed beside it",
-        ("Behaviour", "Before", "After", "Difference", "q"),
+        ("Behaviour", "Before", "After", "Difference", "q", "With it"),
         tuple(("", text(row, "name"), _behaviour(row)) for row in shown),
         "Surface features of the responses and the checks of other rubrics. q: Benjamini–Hochberg over all "
-        "that were tested.",
+        "that were tested. With it: share of the responses showing it that show what was verified too; near "
+        "100% it is a part of that.",
     )
     return Chapter("off-target", "Off target", (sentence,), None, table if shown else None)
 
 
 def _behaviour(row: Fields) -> tuple[Cell | Measure, ...]:
-    q = number(row, "q")
-    return (*_rates(row), _difference(row, "interval"), Cell(None if q is None else words.significant(q)))
+    q, beside = number(row, "q"), share(row, "with_behaviour")
+    return (*_rates(row), _difference(row, "interval"), Cell(None if q is None else words.significant(q)),
+            Cell(None if beside is None else words.percent(beside), "not counted"))  # fmt: skip
 
 
 def capability_part(summary: Fields) -> Chapter | None:

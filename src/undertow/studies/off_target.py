@@ -37,6 +37,8 @@ class PairedReplies:
     """Of the model before the fix."""
     after: Sequence[str]
     """Of the model after it."""
+    violating: tuple[Sequence[bool], Sequence[bool]]
+    """Whether each response, before and after, shows what the fix aims at; a missing verdict is none."""
 
 
 def off_target(replies: PairedReplies, verified: str, rubrics: Sequence[Rubric] = ()) -> dict[str, Any]:
@@ -49,7 +51,9 @@ def off_target(replies: PairedReplies, verified: str, rubrics: Sequence[Rubric] 
 
     Returns:
         ``pairs``, ``prompts``, ``tested``, ``changed`` (how many) and ``behaviours``, the surest changes
-        first: ``name, text, before, after, difference, interval, p, q, changed``.
+        first: ``name, text, before, after, difference, interval, p, q, changed, with_behaviour``: share of
+        the responses showing it that show what the fix aims at too, so that what is a part of that is told
+        from what is not.
     """
     names, texts, before, after = _shown(replies, _programmatic(verified, rubrics))
     prompts = np.array(replies.prompts, object)
@@ -58,6 +62,7 @@ def off_target(replies: PairedReplies, verified: str, rubrics: Sequence[Rubric] 
     if distinct < LEAST_PROMPTS:
         return {"pairs": len(prompts), "prompts": distinct, "tested": 0, "changed": 0, "behaviours": [],
                 "reason": f"{distinct} prompts, fewer than {LEAST_PROMPTS}"}  # fmt: skip
+    aimed = np.concatenate([np.array(side, bool) for side in replies.violating])
     mean, error, p = _tested(before[:, alive], after[:, alive], prompts)
     q = benjamini_hochberg(p)
     rows: list[dict[str, Any]] = [
@@ -71,8 +76,10 @@ def off_target(replies: PairedReplies, verified: str, rubrics: Sequence[Rubric] 
             "p": float(p[i]),
             "q": float(q[i]),
             "changed": bool(q[i] < LEVEL),
+            "with_behaviour": float(aimed[shown].mean()),
         }
         for i, column in enumerate(alive)
+        for shown in (np.concatenate([before[:, column], after[:, column]]),)
     ]
     rows.sort(key=lambda row: (row["q"], -abs(row["difference"]), row["name"]))
     return {

@@ -350,13 +350,13 @@ async def _answers(asker: Asker, tasks: Sequence[Task], task: ProgressTask) -> l
 def _off_target(done: Sequence[_Pairs], verified: str, rubrics: Sequence[Rubric]) -> dict[str, Any]:
     """Compare what else both models do, in the responses of all findings."""
     both = [
-        (b.candidate.prompt, b.reply.text, a.reply.text)
+        (b.candidate.prompt, b.reply.text, a.reply.text, is_violation(b), is_violation(a))
         for pairs in done
         for b, a in zip(pairs.before, pairs.after, strict=True)
         if isinstance(b.reply, Reply) and isinstance(a.reply, Reply)
     ]
-    columns = [[row[column] for row in both] for column in range(3)]
-    return off_target(PairedReplies(*columns), verified, rubrics)
+    prompts, before, after, was, now = ([row[column] for row in both] for column in range(5))
+    return off_target(PairedReplies(prompts, before, after, (was, now)), verified, rubrics)
 
 
 def _search_again(
