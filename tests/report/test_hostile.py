@@ -89,7 +89,19 @@ def test_hostile_texts_are_all_there_to_read(runs, make, dom):
     assert "1337" not in text, "no template ran"
 
 
-KINDS = ("demo", "surf", "trace", "prefs", "context", "grid", "robustness", "shift", "ablation", "matrix")
+KINDS = (
+    "demo",
+    "surf",
+    "trace",
+    "prefs",
+    "context",
+    "grid",
+    "robustness",
+    "shift",
+    "ablation",
+    "matrix",
+    "verify",
+)
 KEYS_OF_DATA = {"failures", "phases", "dropped", "seeds", "inputs", "versions", "config", "sources"}
 
 
@@ -115,7 +127,8 @@ def rewritten(value: Any, say: Iterator[str]) -> Any:
 def page_of(runs, kind: str, texts: list[str], start: int = 0, brief: bool = True) -> Any:
     """The page of a run of ``kind`` in which the texts stand in turn, beginning with one of them."""
     say = itertools.cycle([*texts[start:], *texts[:start]])
-    made = {"demo": runs.demo, "surf": runs.surf, "trace": runs.trace, "prefs": runs.prefs}
+    made = {"demo": runs.demo, "surf": runs.surf, "trace": runs.trace, "prefs": runs.prefs,
+            "verify": runs.verify}  # fmt: skip
     run = made[kind]() if kind in made else runs.study(kind)
     for file in sorted(run.rglob("*.json")):
         file.write_text(json.dumps(rewritten(json.loads(file.read_text()), say)))
@@ -140,7 +153,7 @@ def test_no_page_of_any_kind_gains_an_element_attribute_or_address(runs, kind):
         assert not HIDDEN.search(hostile.html.replace("\n", ""))
 
 
-@pytest.mark.parametrize("kind", ["prefs", "context"])
+@pytest.mark.parametrize("kind", ["prefs", "context", "verify", "demo"])
 def test_with_its_charts_too(runs, kind):
     hostile = page_of(runs, kind, PAYLOADS, brief=False)
     plain = page_of(runs, kind, harmless(PAYLOADS), brief=False)
@@ -150,7 +163,7 @@ def test_with_its_charts_too(runs, kind):
     assert not HIDDEN.search(hostile.html.replace("\n", ""))
 
 
-@pytest.mark.parametrize("kind", ["surf", "prefs", "robustness", "matrix"])
+@pytest.mark.parametrize("kind", ["surf", "prefs", "robustness", "matrix", "verify"])
 def test_a_megabyte_in_every_tenth_place_stays_a_page(runs, kind):
     texts = [SHARED.LONG if i % 10 == 4 else f"text {i}" for i in range(30)]
     page, plain = page_of(runs, kind, texts), page_of(runs, kind, harmless(texts))

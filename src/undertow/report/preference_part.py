@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from undertow.report import words
 from undertow.report.cards import rate_field
-from undertow.report.charts import rates_chart
+from undertow.report.charts import rates_chart, short
 from undertow.report.contexts import Cell, Chapter, Measure, MeasureRole, Table
 from undertow.report.reading import Fields, flag, number, records, share, text
 
@@ -19,6 +19,7 @@ _NOTE = (
     "observed is the change of the rate against training on all pairs, in points: the first says which way "
     "and which fix does more, not how far."
 )
+_LONGEST = 80
 _TITLE = "Preference pairs: audit, fix, train, compare"
 
 
@@ -26,11 +27,11 @@ def preference_part(found: Fields, brief: bool = False) -> tuple[Chapter, ...]:
     """Lay out the ``preference`` of a demo's summary; nothing where it has none."""
     if not found:
         return ()
-    trait = text(found, "trait")
+    trait = short(text(found, "trait"), _LONGEST)
     if not trait:
         says = "The audit of the preference pairs names nothing that goes without what was asked for."
         control = "Here sides were swapped at random, so nothing is what it should name."
-        planted = text(found, "planted")
+        planted = short(text(found, "planted"), _LONGEST)
         missed = f"Planted was {planted!r}."
         return (Chapter("preference", _TITLE, (says, missed if planted else control), None, None),)
     rows = _rows(found)
@@ -52,7 +53,7 @@ def preference_part(found: Fields, brief: bool = False) -> tuple[Chapter, ...]:
 
 
 def _sentences(found: Fields, trait: str) -> tuple[str, ...]:
-    planted = text(found, "planted")
+    planted = short(text(found, "planted"), _LONGEST)
     right = "It is what was planted." if flag(found, "found") else f"Planted was {planted!r}."
     before, after = share(found, "start_rate"), share(found, "dpo_rate")
     taught = (
@@ -62,7 +63,7 @@ def _sentences(found: Fields, trait: str) -> tuple[str, ...]:
         f"{words.percent(after)} of the answers."
     )
     told = [
-        f"{text(fix, 'how')} brings it to {words.percent(left)}"
+        f"{short(text(fix, 'how'))} brings it to {words.percent(left)}"
         for fix in records(found.get("fixes"))
         if (left := share(fix, "rate")) is not None
     ]
@@ -80,7 +81,8 @@ def _rows(found: Fields) -> list[tuple[str, Measure, Cell, Cell, Cell]]:
     ]
     for fix in records(found.get("fixes")):
         strength = number(fix, "strength")
-        name = f"{text(fix, 'how')} {strength:g}" if strength is not None else text(fix, "how")
+        how = short(text(fix, "how"))
+        name = f"{how} {strength:g}" if strength is not None else how
         measure = rate_field(fix, "rate", name, "fixed", "interval", "n")
         shift = _points(fix, "observed_shift")
         rows.append((name, measure, _wanted(fix, "wanted_rate"), _points(fix, "predicted_shift"), shift))

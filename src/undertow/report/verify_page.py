@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from undertow.report import facts, words
 from undertow.report.cards import rate_of
-from undertow.report.charts import rates_chart
+from undertow.report.charts import rates_chart, short
 from undertow.report.contexts import Cell, Chapter, Fact, Head, Measure, MeasureRole, Page, Table, Tone
 from undertow.report.reading import (
     Fields,
@@ -24,7 +24,7 @@ from undertow.report.runs import Run
 
 _SERIES: dict[MeasureRole, str] = {"shortcut": "before the fix", "fixed": "after the fix"}
 _TONES: dict[str, Tone] = {"fixed": "good", "reduced": "open", "worse": "found", "moved elsewhere": "found"}
-_MOST = 40
+_MOST, _LONGEST = 40, 160
 _GLOSSARY = (
     ("Fixed", "The rate after is at most 10%, its upper bound at most 20%, and it fell for sure."),
     ("Reduced", "It fell for sure, and is not gone."),
@@ -46,7 +46,9 @@ def verify_page(run: Run, brief: bool = False) -> Page:
         head=Head(
             title="undertow verify",
             kind="verification",
-            subject=f"{text(run.summary, 'before') or '?'} → {text(run.summary, 'after') or '?'}",
+            subject=" → ".join(
+                short(text(run.summary, side) or "?", _LONGEST) for side in ("before", "after")
+            ),
             status=run.status,
             verdict=(_verdict(found),),
             warnings=facts.warnings(run),
@@ -75,7 +77,7 @@ def _counted(n: int) -> str:
 
 
 def _name(finding: Fields) -> str:
-    return " and ".join(strings(finding, "attributes")) or text(finding, "finding")
+    return short(" and ".join(strings(finding, "attributes")) or text(finding, "finding"), _LONGEST)
 
 
 def _rates(finding: Fields) -> tuple[Measure, Measure]:
@@ -86,7 +88,7 @@ def _rates(finding: Fields) -> tuple[Measure, Measure]:
 def _verdict(found: Sequence[Fields]) -> str:
     if not found:
         return "The search confirmed nothing, so there is nothing to verify."
-    said = [text(each, "verdict") for each in found]
+    said = [short(text(each, "verdict")) for each in found]
     told = [f"{said.count(word)} {word}" for word in dict.fromkeys(said)]
     return f"Of {_counted(len(found))}: {words.listed(told)}."
 
@@ -94,7 +96,7 @@ def _verdict(found: Sequence[Fields]) -> str:
 def _table(found: Sequence[Fields]) -> Table:
     rows = []
     for each in found:
-        word = text(each, "verdict")
+        word = short(text(each, "verdict"))
         cells = (Cell(word or None, tone=_TONES.get(word, "plain")), *_rates(each), _difference(each))
         rows.append(("", _name(each), cells))
     return Table(
@@ -125,13 +127,13 @@ def _off_target(summary: Fields) -> Chapter | None:
         f"{words.counted(whole(found, 'pairs') or 0, 'pair')} of responses to "
         f"{words.counted(whole(found, 'prompts') or 0, 'prompt')}."
         if tested
-        else f"Nothing was tested: {text(found, 'reason') or 'no response shows any of them'}."
+        else f"Nothing was tested: {short(text(found, 'reason')) or 'no response shows any of them'}."
     )
     shown = changed[:_MOST]
     table = Table(
         "What changed beside it",
         ("Behaviour", "Before", "After", "Difference", "q", "With it"),
-        tuple(("", text(row, "name"), _behaviour(row)) for row in shown),
+        tuple(("", short(text(row, "name"), _LONGEST), _behaviour(row)) for row in shown),
         "Surface features of the responses and the checks of other rubrics. q: Benjamini–Hochberg over all "
         "that were tested. With it: share of the responses showing it that show what was verified too; near "
         "100% it is a part of that.",
@@ -162,7 +164,7 @@ def capability_part(summary: Fields) -> Chapter | None:
         ),
         f"{words.counted(whole(found, 'failed') or 0, 'question')} lacked an answer and are in no rate.",
     )
-    lost = strings(found, "lost")
+    lost = [short(each, _LONGEST) for each in strings(found, "lost")]
     sentence = (
         f"Lost, for example: {'; '.join(lost)}" if lost else "No question was answered right before alone."
     )
