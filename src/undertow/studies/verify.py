@@ -350,13 +350,18 @@ async def _answers(asker: Asker, tasks: Sequence[Task], task: ProgressTask) -> l
 def _off_target(done: Sequence[_Pairs], verified: str, rubrics: Sequence[Rubric]) -> dict[str, Any]:
     """Compare what else both models do, in the responses of all findings."""
     both = [
-        (b.candidate.prompt, b.reply.text, a.reply.text, is_violation(b), is_violation(a))
+        (b, b.reply.text, a, a.reply.text)
         for pairs in done
         for b, a in zip(pairs.before, pairs.after, strict=True)
         if isinstance(b.reply, Reply) and isinstance(a.reply, Reply)
     ]
-    prompts, before, after, was, now = ([row[column] for row in both] for column in range(5))
-    return off_target(PairedReplies(prompts, before, after, (was, now)), verified, rubrics)
+    replies = PairedReplies(
+        [b.candidate.prompt for b, *_ in both],
+        [was for _, was, *_ in both],
+        [now for *_, now in both],
+        ([is_violation(b) for b, *_ in both], [is_violation(a) for _, _, a, _ in both]),
+    )
+    return off_target(replies, verified, rubrics)
 
 
 def _search_again(
