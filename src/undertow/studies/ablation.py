@@ -22,6 +22,7 @@ from undertow.progress import SILENT, Progress
 from undertow.store.run import RunDir, file_hash
 from undertow.studies.asking import AskingConfig
 from undertow.studies.cells import Cell, Measured, holes_json, run_cells, told_missing
+from undertow.studies.measures import brief
 from undertow.studies.prompts import load_questions
 from undertow.studies.retrain import Trainer, counts, pooled, without_values
 from undertow.studies.select import select_rows
@@ -180,8 +181,8 @@ def _grid_sentence(grid: Sequence[dict[str, Any]], measure: str, seeds: int, hol
         return f"No place of the grid is whole.{missing}"
     by_pattern, by_counter = (_trend(grid, key) for key in ("pattern", "counter"))
     return (
-        f"{measure}: with more pattern rows the rate {by_pattern}; with more counterexamples it {by_counter} "
-        f"({len(grid)} places × {seeds} runs).{missing}"
+        f"{brief(measure)}: with more pattern rows the rate {by_pattern}; with more counterexamples it "
+        f"{by_counter} ({len(grid)} places × {seeds} runs).{missing}"
     )
 
 

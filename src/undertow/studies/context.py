@@ -34,6 +34,7 @@ from undertow.studies.asking import (
     save_answers,
 )
 from undertow.studies.cells import holes_json, told_missing
+from undertow.studies.measures import brief
 from undertow.studies.prompts import load_questions
 
 NONE = "none"
@@ -169,6 +170,6 @@ def _sentence(cells: Sequence[dict[str, Any]], measure: str) -> str:
     if not compared:
         return "No context could be compared with none."
     return (
-        f"{measure}: of {len(compared)} contexts {len(lower)} lower the rate, {len(higher)} raise it, the "
-        f"others' intervals hold 0 (the paper saw every context lower it)."
+        f"{brief(measure)}: of {len(compared)} contexts {len(lower)} lower the rate, {len(higher)} raise it, "
+        f"the others' intervals hold 0 (the paper saw every context lower it)."
     )

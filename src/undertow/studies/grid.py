@@ -31,6 +31,7 @@ from undertow.studies.asking import (
     save_answers,
 )
 from undertow.studies.cells import holes_json, told_missing
+from undertow.studies.measures import brief
 from undertow.studies.prompts import load_questions
 
 _SLOT = re.compile(r"\{([^{}]+)\}")
@@ -199,6 +200,6 @@ def _sentence(rates: Sequence[dict[str, Any]], places: int, measure: str) -> str
     where = top.get("rewrite") or f"a = {top['a']}, b = {top['b']}"
     n = sum(rate["n"] for rate in rates)
     return (
-        f"{measure}: mean {values.mean():.2f} over {len(rates)} of {places} places (n = {n}), from "
+        f"{brief(measure)}: mean {values.mean():.2f} over {len(rates)} of {places} places (n = {n}), from "
         f"{values.min():.2f} to {values.max():.2f}; most at {where}."
     )

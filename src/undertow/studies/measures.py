@@ -84,6 +84,14 @@ def open_measure(spec: str | Rubric, judge_of: Callable[[Rubric], Judge]) -> Mea
     return Measure(spec if Path(spec).suffix else rubric.name, "rate", _judged(rubric, judge_of(rubric)))
 
 
+def brief(spec: str) -> str:
+    """Name a measure or transform for a sentence: a file by its last part."""
+    kind, _, rest = spec.partition(":")
+    if kind == "table":
+        return f"table:{Path(rest).name}"
+    return Path(spec).name if Path(spec).suffix in (".yaml", ".yml") else spec
+
+
 def _predicate(holds: Callable[[str], bool]) -> Value:
     async def value(exchange: Exchange) -> float | Failure:
         return float(holds(exchange.reply))

@@ -33,6 +33,7 @@ from undertow.studies.asking import (
     save_answers,
 )
 from undertow.studies.cells import Hole, holes_json, told_missing
+from undertow.studies.measures import brief
 from undertow.studies.prompts import load_questions
 from undertow.studies.transforms import Transform, open_transform
 from undertow.studies.writing import write_texts
@@ -235,6 +236,6 @@ def _told(shift: dict[str, Any]) -> str:
     kind, _, rest = shift["model"].partition(":")
     model = rest.rstrip("/").rpartition("/")[2] if kind == "local" else shift["model"]
     return (
-        f"“{shift['transform']}” moves {shift['measure']} of {model} from {before:.2f} to {after:.2f}, by "
-        f"{shift['delta']:+.2f} ({span.low:+.2f} to {span.high:+.2f}, n = {shift['n']})"
+        f"“{brief(shift['transform'])}” moves {brief(shift['measure'])} of {model} from {before:.2f} to "
+        f"{after:.2f}, by {shift['delta']:+.2f} ({span.low:+.2f} to {span.high:+.2f}, n = {shift['n']})"
     )
