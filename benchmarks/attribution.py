@@ -3,7 +3,8 @@
 Forty plants in four copies of a real mixture, and forty-five in five worlds of the lab: a trigger (lexical,
 structural or topical; 0.03 to 10 % of the rows; in one source or across) is tied to a behaviour, and the
 trace of a failing prompt that is not in the corpus should name it. A named trigger is right when its rows
-overlap those of the planted one by half (Jaccard), or its text is the planted phrase. Beside ours: the
+overlap those of the planted one by half (Jaccard), or its text is the planted phrase or names words of the
+planted topic and no others. Beside ours: the
 paper's score, the candidate statistics alone and with our selection, keyword log-odds, and the nearest
 prompts by embedding. Then the same with shuffled responses, where nothing should be named.
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from collections import defaultdict
@@ -88,8 +90,7 @@ def _judged(answer: Answer, case: Case, trigger: np.ndarray, planted: np.ndarray
     """Hold an answer against what was planted."""
     overlaps = [jaccard(mask, trigger) for mask in answer.masks]
     right = [
-        overlap >= SAME or _says(text, case.phrase)
-        for overlap, text in zip(overlaps, answer.texts, strict=True)
+        overlap >= SAME or _says(text, case) for overlap, text in zip(overlaps, answer.texts, strict=True)
     ]
     rows = answer.rows if answer.rows is not None else np.zeros(len(planted))
     hit = float(rows[planted].sum())
@@ -104,9 +105,12 @@ def _judged(answer: Answer, case: Case, trigger: np.ndarray, planted: np.ndarray
     }
 
 
-def _says(text: str, phrase: str | None) -> bool:
-    """Whether a trigger's text is the planted phrase."""
-    return phrase is not None and (text == phrase or text.casefold().endswith(f"'{phrase}'"))
+def _says(text: str, case: Case) -> bool:
+    """Whether a trigger's text is the planted phrase, or names words of the planted topic and no others."""
+    if case.phrase is not None and (text == case.phrase or text.casefold().endswith(f"'{case.phrase}'")):
+        return True
+    shown = set(re.findall(r"'([^']+)'", text)) if text.endswith("or the like") else set()
+    return len(shown) > 2 and shown <= case.words
 
 
 def share(records: list[dict], what: str) -> str:

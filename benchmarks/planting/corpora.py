@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from planting.plants import ASIDES, BEHAVIOURS, INSERTS, NATURAL, OTHERS, Plant
+from planting.plants import ASIDES, BEHAVIOURS, INSERTS, KINDS, NATURAL, OTHERS, Plant
 from undertow.lab.tasks import Grammar
 from undertow.lab.world import draw_world
 
@@ -35,6 +35,8 @@ class Case:
     """Their responses."""
     phrase: str | None
     """What a lexical trigger says."""
+    words: frozenset[str] = frozenset()
+    """Words of a topical trigger that was planted by a list."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class _Copy:
         return Case(
             plant.name, plant.kind, plant.behaviour, _ids(rows), _ids(planted),
             [self.prompts[i] for i in held], [self.responses[i] for i in held], quoted,
+            frozenset(KINDS.get(plant.trigger.removeprefix("topic: "), "").split()),
         )  # fmt: skip
 
 

@@ -144,6 +144,10 @@ def _mentions(least: int, words: str) -> Callable[[str], bool]:
 NATURAL |= {f"topic: {name}": _mentions(*given) for name, given in _LISTS.items()}
 
 
+KINDS = {**TOPICS, **{name: words for name, (_, words) in _LISTS.items()}}
+"""Words of every topic that is planted by a list."""
+
+
 def _clip(text: str, words: int = 40) -> str:
     return " ".join(text.split()[:words])
 

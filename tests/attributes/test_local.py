@@ -9,9 +9,11 @@ import pyarrow as pa
 import pytest
 
 from undertow.attributes import local, mine
+from undertow.attributes.fit import batches_of, learn_lexis
 from undertow.attributes.hashtable import HashTable
 from undertow.attributes.language import language_columns
 from undertow.attributes.local import LocalExtractor
+from undertow.attributes.surface import surface, surface_names
 from undertow.attributes.text import analyse, as_strings
 from undertow.errors import UsageError
 from undertow.records import Side
@@ -293,3 +295,38 @@ def test_reading_once_gives_what_reading_twice_gives(mine_rows: int, monkeypatch
         assert (held_at_once[side].indptr == want.indptr).all()
         assert (held_at_once[side].indices == want.indices).all()
         assert held_at_once[side].shape == want.shape
+
+
+@pytest.mark.parametrize(
+    ("text", "holds", "fails"),
+    [
+        ("\u8bf7\u89e3\u91ca\u4e00\u4e0b", "outside ASCII", "no letters"),
+        ("\u0e0a\u0e48\u0e27\u0e22\u0e2d\u0e18\u0e34", "outside ASCII", "no letters"),
+        ("\u0627\u0634\u0631\u062d \u0644\u064a", "outside ASCII", "lower case"),
+        ("\u043f\u0440\u0438\u0432\u0435\u0442", "all in lower case", "no letters"),
+        ("12 --", "no letters", "lower case"),
+    ],
+)
+def test_letters_of_every_script_are_letters_and_only_some_have_case(
+    text: str, holds: str, fails: str
+) -> None:
+    column = as_strings([text])
+    batches = [batch for _, batch in batches_of(column)]
+    held = surface(column, batches, "query", learn_lexis([column]).english)[1]
+    said = " / ".join(name for (_, name), holds in zip(surface_names("query"), held[0], strict=True) if holds)
+    assert holds in said
+    assert fails not in said
+
+
+def test_phrases_of_scripts_without_spaces_are_shown_without_them() -> None:
+    table = pa.table(
+        {
+            "source": ["a", "b"] * 40,
+            "prompt": ["\u8bf7\u89e3\u91ca\u5e02\u573a", "tell me, please, all"] * 40,
+            "response": ["\u4e0d", "yes"] * 40,
+        }
+    )
+    shown = [entry.text for entry in LocalExtractor.fit(table).vocabulary("query") if entry.kind == "phrase"]
+    assert any("\u8bf7\u89e3\u91ca" in text for text in shown)
+    assert not any("\u8bf7 \u89e3" in text for text in shown)
+    assert any("tell me" in text for text in shown)

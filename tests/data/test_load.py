@@ -97,6 +97,17 @@ BROKEN = {
     "list": ("d.jsonl", lambda path: jsonl(path, [[1, 2]])),
     "number": ("d.jsonl", lambda path: jsonl(path, [{"prompt": 3, "response": "r"}])),
     "turns": ("d.jsonl", lambda path: jsonl(path, [{"messages": MESSAGES[:4]}])),
+    "history": (
+        "d.jsonl",
+        lambda path: jsonl(
+            path,
+            [
+                {"prompt": "p", "response": "r"},
+                {"prompt": "p", "response": "r", "history": MESSAGES[:2]},
+                {"prompt": "p", "response": "r", "history": '[{"role": "user"}]'},
+            ],
+        ),
+    ),
     "gzip": ("d.jsonl.gz", lambda path: path.write_bytes(gzip.compress(b"{}" * 99)[:20])),
     "parquet": ("d.parquet", lambda path: path.write_bytes(b"PAR1 nothing")),
     "rowless": ("d.parquet", lambda path: parquet(path, pa.Table.from_pylist(ROWS).slice(0, 0))),
@@ -119,6 +130,7 @@ BROKEN = {
         ("list", "line 1 is a list"),
         ("number", "line 1 holds int in prompt"),
         ("turns", "line 1 has no user turn before"),
+        ("history", "history of line 3 is no JSON list of role and content"),
         ("gzip", "not a readable gzip file"),
         ("parquet", "not a readable Parquet file"),
         ("rowless", "no rows"),

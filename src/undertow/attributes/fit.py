@@ -330,9 +330,17 @@ def _show_grams(column: pa.Array, stream: Words, grams: Grams, chosen: NDArray[n
     texts = column.take(pa.array(stream.rows[at])).to_pylist()
     out = []
     for text, first, order in zip(texts, at, grams.orders[chosen], strict=True):
-        spans = range(int(first), int(first) + int(order))
-        out.append(clean(" ".join(text[stream.starts[i] : stream.ends[i]] for i in spans)))
+        out.append(clean(_spelled(text, stream, range(int(first), int(first) + int(order)))))
     return out
+
+
+def _spelled(text: str, stream: Words, spans: range) -> str:
+    """Write words with a space between them, but not where the text has nothing there (Han, kana, Thai)."""
+    parts = [text[stream.starts[spans[0]] : stream.ends[spans[0]]]]
+    for i in spans[1:]:
+        apart = "" if stream.ends[i - 1] == stream.starts[i] else " "
+        parts.append(f"{apart}{text[stream.starts[i] : stream.ends[i]]}")
+    return "".join(parts)
 
 
 def show(column: pa.Array, found: Occurrences, at: NDArray[np.int64], lexis: Lexis) -> list[str]:

@@ -56,10 +56,12 @@ def _flag_table() -> tuple[NDArray[np.uint64], dict[str, np.uint64]]:
     """A bit for every character that some pattern needs, and for a few character groups."""
     tables = char_tables()
     codes = np.arange(TABLE + 1)
-    letters = (tables.kind == LETTER) & (codes != ord("_"))
+    letters = ((tables.kind == LETTER) & (codes != ord("_"))) | (tables.kind == IDEOGRAPH)
+    lower = np.isin(codes, tables.fold[tables.upper])  # most scripts have no case
     groups = {
         "upper": tables.upper,
-        "lower": letters & ~tables.upper,
+        "lower": lower,
+        "letter": letters,
         "0": tables.kind == DIGIT,
         "accent": letters & (codes > 0x7F),
         "emoji": np.any([(codes >= low) & (codes <= high) for low, high in _EMOJI], axis=0),
@@ -217,7 +219,7 @@ def _shape_columns(
     )
     questions = _counts(batch, mark == ord("?"))
     numbers = _counts(batch, batch.kinds == DIGIT)
-    lower, upper, full = _has(flags, ("lower",)), _has(flags, ("upper",)), _has(flags, ("solid",))
+    lower, upper, letter, full = (_has(flags, (name,)) for name in ("lower", "upper", "letter", "solid"))
     columns: Columns = [
         ("format", "has a bullet list", marks["bullets"] >= 2),
         ("format", "has a numbered list", marks["numbers"] >= 2),
@@ -227,11 +229,11 @@ def _shape_columns(
         ("format", "has an emoji", _has(flags, ("emoji",))),
         ("format", "contains a number", numbers >= 1),
         ("format", "contains several numbers", numbers >= 3),
-        ("format", "is only a number", (numbers == 1) & ~lower & ~upper & (sizes == 1)),
+        ("format", "is only a number", (numbers == 1) & ~letter & (sizes == 1)),
         ("format", "has letters with accents or from outside ASCII", _has(flags, ("accent",))),
         ("format", "is all in lower case", lower & ~upper),
         ("format", "is all in capitals", upper & ~lower & (sizes >= 2)),
-        ("format", "has no letters", full & ~lower & ~upper),
+        ("format", "has no letters", full & ~letter),
         ("format", "has a question mark", questions >= 1),
         ("structure", "asks two or more questions", questions >= 2),
         ("format", "has an exclamation mark", _has(flags, "!")),

@@ -6,6 +6,7 @@ Parquet, JSONL (also gzipped) and folders written by Hugging Face ``datasets``; 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +52,8 @@ def load_examples(path: Path, *, skip_bad: bool = False) -> ExampleTable:
         The rows in their order; ids are the ``id`` column, or row numbers from 0.
 
     Raises:
-        UsageError: Missing, empty or unreadable file, wrong columns, a row without text, a repeated id.
+        UsageError: Missing, empty or unreadable file, wrong columns, a row without text, a history that is
+            no list of turns, a repeated id.
     """
     path = Path(path)
     raw = read_any(path, skip_bad=skip_bad)
@@ -65,7 +67,7 @@ def _turns(raw: RawTable) -> dict[str, pa.ChunkedArray | pa.Array]:
     names = raw.table.column_names
     if {"prompt", "response"} <= set(names):
         turns = {name: _strings(raw, name) for name in ("prompt", "response")}
-        history = _strings(raw, "history") if "history" in names else None
+        history = _told(raw) if "history" in names else None
     elif "messages" in names:
         split = split_messages(raw.table["messages"], raw.path)
         turns, history = {"prompt": split.prompts, "response": split.responses}, split.history
@@ -94,6 +96,31 @@ def _strings(raw: RawTable, name: str) -> pa.ChunkedArray:
             f"{raw.path}: column {name} is not valid UTF-8; write it again as UTF-8 text"
         ) from error
     return column
+
+
+def _told(raw: RawTable) -> pa.ChunkedArray:
+    """The column history: JSON lists of role and content, nulls kept.
+
+    Raises:
+        UsageError: a row holds something else.
+    """
+    column = _strings(raw, "history")
+    encoded = column.combine_chunks().dictionary_encode()
+    bad = [i for i, text in enumerate(encoded.dictionary.to_pylist()) if not _is_history(text)]
+    if bad:
+        row = int(np.isin(np.asarray(encoded.indices.fill_null(-1)), bad).argmax())
+        where = _where(row, raw.lines)
+        raise UsageError(f"{raw.path}: history of {where} is no JSON list of role and content")
+    return column
+
+
+def _is_history(text: str) -> bool:
+    try:
+        turns = json.loads(text or "[]")
+    except (ValueError, RecursionError):
+        return False
+    keys = {"role", "content"}
+    return isinstance(turns, list) and all(isinstance(turn, dict) and keys <= turn.keys() for turn in turns)
 
 
 def _optional(raw: RawTable, name: str) -> pa.ChunkedArray:
