@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -26,4 +27,9 @@ def command(
     """Write confirmed findings as regression tests, or findings and traced rows as data."""
     from undertow.report.export import export
 
-    emit(export(run, to, out), as_json, lambda done: [f"{done['form']}: {done['out']}"])
+    emit(export(run, to, out), as_json, _render)
+
+
+def _render(done: dict[str, Any]) -> Iterator[str]:
+    written = ", ".join(f"{n} {name}" for name, n in done.items() if name not in ("status", "form", "out"))
+    yield f"{done['form']}: {written} in {done['out']}"
