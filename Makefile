@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 
-.PHONY: demo test check bench docs install
+.PHONY: demo test check bench docs tutorials install
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -28,6 +28,10 @@ check: $(STAMP)
 bench: $(STAMP)
 	@set -e; for file in $(wildcard benchmarks/*.py); do \
 		echo "== $$file"; HF_HUB_OFFLINE=1 $(BIN)/python "$$file"; done
+
+# writes what the tutorials show anew, where it is no longer what is printed
+tutorials: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python tests/docs/tutorials.py
 
 docs: $(STAMP)
 	$(BIN)/python -m undertow.cli.reference > docs/reference.md

@@ -86,6 +86,19 @@ def test_datasets_loads_the_folder(tmp_path: Path):
         export(tmp_path / "run", "hf", tmp_path / "hf")
 
 
+def test_datasets_loads_traced_rows(tmp_path: Path):
+    import pyarrow as pa
+
+    datasets = pytest.importorskip("datasets")
+    run = RunDir.open(tmp_path / "trace", "trace", {})
+    rows = [{"id": f"row-{i}", "prompt": HOSTILE, "has_trigger": i > 0} for i in range(3)]
+    write_table(pa.Table.from_pylist(rows), run.file("rows.parquet"))
+    run.finish("complete", {})
+    assert export(tmp_path / "trace", "hf", tmp_path / "hf")["rows"] == 3
+    assert datasets.load_from_disk(str(tmp_path / "hf"))["rows"].to_list() == rows
+    assert export(tmp_path / "trace", "jsonl", tmp_path / "rows.jsonl")["rows"] == 3
+
+
 def test_lines_hold_every_finding(tmp_path: Path):
     export(searched(tmp_path / "run", HOSTILE), "jsonl", tmp_path / "f.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().split("\n") if line]

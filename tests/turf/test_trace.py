@@ -17,6 +17,7 @@ from undertow.records import Attribution
 from undertow.turf.config import TraceConfig
 from undertow.turf.crux import contrast_cruxes, literal_marks
 from undertow.turf.query import Held
+from undertow.turf.sensitivity import _paper
 from undertow.turf.trace import (
     Traced,
     _row_table,
@@ -231,3 +232,15 @@ def test_a_later_trigger_decides_rows_only_if_it_rises_clear_of_the_base_rate(
     first[:5], common[5:20] = True, True
     table = _row_table(index, "f", np.array([first, common]), first | common, [0.9, 0.2])
     assert table["has_trigger"].to_pylist() == [True] * 5 + [False] * 15
+
+
+def test_the_papers_trigger_is_the_attribute_with_the_most_hits(planted: tuple[Index, pa.Table]) -> None:
+    counts = {0: {1000: np.array([3, 9, 5]), 10: np.array([], dtype=int)}}
+    held = cast(Held, SimpleNamespace(hits=counts, failing=SimpleNamespace(texts=["a", "b", "c"])))
+    assert _paper(held, 0, 1000) == {"paper_trigger": "b", "paper_hits": 9}
+    assert _paper(held, 0, 10)["paper_trigger"] is None  # nothing was retrieved
+    traced = trace_plant(planted[0], PLANTS[0]).attribution
+    told = cast(dict[str, dict[str, object]], traced.sensitivity["k"])[str(traced.triggers[0].k)]
+    assert told["paper_hits"] >= max(trigger.paper_hits for trigger in traced.triggers)
+    behaviour = cast(list[dict[str, object]], traced.sensitivity["behaviour"])
+    assert all(said["fewer_than_k"] is (said["rows"] < CONFIG.k) for said in behaviour)

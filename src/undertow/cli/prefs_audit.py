@@ -131,7 +131,6 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     apart = said.get("concept_heads", said["concepts"]), said.get("hypothesis_heads", said["hypotheses"])
     yield f"{concepts} and {hypotheses} confirmed, on {apart[0]:,} and {apart[1]:,} sets of pairs"
     told = ", ".join(f"{name} {floors[name]:.3g}" for name in ("global", "local") if name in floors)
-    yield f"{said['concepts']} concepts and {said['hypotheses']} hypotheses confirmed"
     yield f"label-swap floor of Δ min: {told or 'none'}"
     yield f"all of them in {summary['out']}"
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from undertow.data.messages import split_messages
-from undertow.data.read import RawTable, read_any
+from undertow.data.read import RawTable, needs_columns, read_any, seen_columns
 from undertow.errors import UsageError
 from undertow.store.run import file_hash
 
@@ -72,8 +72,7 @@ def _turns(raw: RawTable) -> dict[str, pa.ChunkedArray | pa.Array]:
         split = split_messages(raw.table["messages"], raw.path)
         turns, history = {"prompt": split.prompts, "response": split.responses}, split.history
     else:
-        found = ", ".join(names) or "none"
-        raise UsageError(f"{raw.path}: needs columns prompt and response, or messages; found {found}")
+        raise needs_columns(raw.path, names if raw.lines is None else seen_columns(raw.path))
     if history is not None:
         turns["history"] = pc.fill_null(history, "[]")
     return turns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,7 @@ def _read_json(path: Path, skip_bad: bool, columns: Columns) -> RawTable:
         raise UsageError(f"{path}: no rows in the file")
     table = pa.concat_tables([pa.table(block) for block in blocks], promote_options="default")
     if columns is _columns and table.column_names == [_NUMBER]:
-        found = ", ".join(_seen(path))
-        raise UsageError(f"{path}: needs columns prompt and response, or messages; found {found}")
+        raise needs_columns(path, seen_columns(path))
     skipped = {UNREADABLE: bad} if bad else {}
     plain = table.drop_columns([name for name in table.column_names if name == _NUMBER])
     return RawTable(plain, path, np.array(numbers, np.int64), skipped)
@@ -207,12 +206,21 @@ def _parse(line: bytes, path: Path, number: int) -> dict[str, Any] | str:
     return row
 
 
-def _seen(path: Path) -> list[str]:
+def needs_columns(path: Path, found: Sequence[str]) -> UsageError:
+    """Say that a table holds no examples, and what it holds; pairs have a verb of their own."""
+    pairs = {"chosen", "rejected"} <= set(found)
+    hint = "; these are preference pairs, for `undertow prefs`" if pairs else ""
+    names = ", ".join(found) or "none"
+    return UsageError(f"{path}: needs columns prompt and response, or messages; found {names}{hint}")
+
+
+def seen_columns(path: Path) -> list[str]:
+    """Name the columns of a JSON file's first readable row."""
     for number, line in enumerate(_lines(path), start=1):
         row = _parse(line, path, number) if line.strip() else ""
         if isinstance(row, dict):
-            return [str(name)[:40] for name in row][:20] or ["none"]
-    return ["none"]
+            return [str(name)[:40] for name in row][:20]
+    return []
 
 
 def _columns(rows: list[dict[str, Any]], numbers: list[int], path: Path) -> dict[str, pa.Array]:

@@ -91,8 +91,10 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
     for kind, is_there in signs:
         if verb == kind or (not verb and is_there):
             return kind
-    what = f"a {verb} run" if verb else "no run directory"
-    message = f"{path}: {what}, and a report needs a demo, study, surf or trace run; give the --out of one"
+    what = f"the run of `undertow {verb}`" if verb else "no run directory"
+    message = (
+        f"{path}: {what}, and a report needs one of demo, study, surf, prefs or trace; give the --out of one"
+    )
     raise UsageError(message)
 
 

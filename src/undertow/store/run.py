@@ -144,6 +144,8 @@ def _first_difference(there: Json, here: Json, where: str) -> str | None:
         return None
     if there == here:
         return None
+    if where.startswith("input."):
+        return f"its {where.removeprefix('input.')} had another content"
     return f"{where} is {_short(there)} there and {_short(here)} here"
 
 
