@@ -17,16 +17,21 @@ if TYPE_CHECKING:
     from undertow.errors import InconclusiveError as InconclusiveError
     from undertow.errors import UndertowError as UndertowError
     from undertow.errors import UsageError as UsageError
+    from undertow.fixes.fix import fix as fix
     from undertow.fixes.pairs import fix_pairs as fix_pairs
+    from undertow.fixes.system_prompt import write_system_prompt as write_system_prompt
     from undertow.index.build import build_index as build_index
     from undertow.index.open import Index as Index
     from undertow.index.query import query as query
     from undertow.judging.calibrate import calibrate as calibrate
+    from undertow.preference.run import audit_preferences as audit_preferences
     from undertow.records import Attribution as Attribution
     from undertow.records import Failure as Failure
     from undertow.records import Finding as Finding
     from undertow.report.build import write_report as write_report
+    from undertow.studies.causal import run_causal_check as run_causal_check
     from undertow.studies.matrix import run_matrix as run_matrix
+    from undertow.studies.verify import verify as verify
     from undertow.surf.run import run_surf as run_surf
     from undertow.training.dpo import train_dpo as train_dpo
     from undertow.training.sft import train_sft as train_sft
@@ -46,7 +51,12 @@ _PUBLIC = {
     "trace_run": "undertow.turf.run",
     "train_dpo": "undertow.training.dpo",
     "train_sft": "undertow.training.sft",
+    "audit_preferences": "undertow.preference.run",
+    "fix": "undertow.fixes.fix",
     "fix_pairs": "undertow.fixes.pairs",
+    "write_system_prompt": "undertow.fixes.system_prompt",
+    "verify": "undertow.studies.verify",
+    "run_causal_check": "undertow.studies.causal",
     "write_report": "undertow.report.build",
     "Finding": "undertow.records",
     "Attribution": "undertow.records",
