@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -18,6 +20,14 @@ def test_every_feature_is_marked_where_it_fires_and_nowhere_else(name):
     assert marked
     assert all(part in text and part for part in marked)
     assert not fires_at(name, "so it goes, they walk home.")
+
+
+def test_no_text_is_searched_for_long():
+    for text in ("x" * 10**6, "a@" * 10**5, " " * 10**6):
+        start = time.process_time()
+        for name in SHOWS:
+            fires_at(name, text)
+        assert time.process_time() - start < 2, text[:4]
 
 
 def test_wordings_are_marked_by_their_words_however_they_are_punctuated():

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from undertow.preference.cofiring import cofiring_clusters, nmi_edges
+from undertow.preference.cofiring import cofiring_clusters, nmi_edges, normalised_mutual_information
 from undertow.preference.concepts import Activations, Concept
 from undertow.preference.config import AuditConfig
 from undertow.preference.groups import (
@@ -36,6 +36,19 @@ def test_edges_are_the_pairs_of_highest_mutual_information():
     every = [normalized_mutual_info_score(table[:, g], table[:, h], average_method="geometric")
              for g in range(10) for h in range(g)]  # fmt: skip
     assert weight.min() >= np.sort(every)[-20] - 1e-6
+
+
+def test_what_cannot_be_an_edge_is_left_out_without_losing_one():
+    """600 columns, three blocks: the bound by φ² leaves the same edges as weighing every pair does."""
+    table = firing(3, 50, 12, 800)
+    first, second, weight = nmi_edges(sparse.csr_matrix(table), 0.01)
+    count, both = table.sum(axis=0), table.T @ table
+    g, h = np.triu_indices(600, 1)
+    every = normalised_mutual_information(both[g, h], count[g], count[h], 800)
+    every[both[g, h] <= count[g] * count[h] / 800] = 0
+    assert len(weight) == np.ceil(0.01 * 600 * 599 / 2)
+    assert weight == pytest.approx(np.sort(every)[::-1][: len(weight)], abs=1e-9)
+    assert len(set(zip(first.tolist(), second.tolist(), strict=True))) == len(weight)
 
 
 def test_features_that_fire_together_are_one_cluster():

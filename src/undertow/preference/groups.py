@@ -19,7 +19,9 @@ Kind = Literal["responses", "prompts"]
 
 _BLOCK = 8192
 _PER_CENTROID = 256
-"""Rows per centroid that k-means learns from, as in faiss."""
+"""Rows per centroid that k-means learns from, as in faiss,"""
+_LEARNED, _SEEDED = 49_152, 20_480
+"""and the most rows that it learns from and seeds from at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,9 @@ def sparse_spherical_kmeans(
     n = unit.shape[0]
     if n <= k:
         return np.arange(n)
-    part = unit[np.sort(rng.choice(n, min(n, k * _PER_CENTROID), replace=False))]
-    centroids = part[_seeds(part, k, rng)].toarray()
+    part = unit[np.sort(rng.choice(n, min(n, k * _PER_CENTROID, max(_LEARNED, 2 * k)), replace=False))]
+    some = _drawn(part, max(_SEEDED, 2 * k), rng)
+    centroids = some[_seeds(some, k, rng)].toarray()
     before = -np.inf
     for _ in range(iterations):
         labels, fit = _nearest(part, centroids)
@@ -83,6 +86,11 @@ def sparse_spherical_kmeans(
         before = float(fit.sum())
         centroids = _means(part, labels, fit, k)
     return _nearest(unit, centroids)[0]
+
+
+def _drawn(unit: csr_matrix, most: int, rng: np.random.Generator) -> csr_matrix:
+    n = unit.shape[0]
+    return unit if n <= most else unit[np.sort(rng.choice(n, most, replace=False))]
 
 
 def _seeds(unit: csr_matrix, k: int, rng: np.random.Generator) -> NDArray[np.int64]:

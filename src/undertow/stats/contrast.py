@@ -67,7 +67,9 @@ def contrast(inside: Any, values: Any, clusters: ArrayLike) -> Contrast:
     step = max(1, int(table.shape[1] * min(1.0, _ENTRIES / max(touched, 1.0))))
     for start in range(0, table.shape[1], step):
         part = slice(start, start + step)
-        found[:, :, part] = _contrasted(groups, cells, table[:, part].tocsr())
+        block = table[:, part].tocsr()
+        full = block.nnz > _FULL * block.shape[0] * block.shape[1]
+        found[:, :, part] = _contrasted(groups, cells, block.toarray() if full else block)
     delta, z, d, se, mean_in = found
     n = np.asarray(groups.sum(1)).ravel().astype(np.int64)
     return Contrast(delta, _finite(z), _finite(d), se, n, cells.held, mean_in)
@@ -75,6 +77,8 @@ def contrast(inside: Any, values: Any, clusters: ArrayLike) -> Contrast:
 
 _ENTRIES = 20_000_000
 """Entries of cells × columns that stand in memory at once."""
+_FULL = 0.25
+"""Share of entries from which a table is faster dense."""
 
 
 def _contrasted(groups: Any, cells: _Cells, table: Any) -> Floats:
@@ -83,8 +87,9 @@ def _contrasted(groups: Any, cells: _Cells, table: Any) -> Floats:
     n_in = np.asarray(groups.sum(1), np.float64).ravel()
     n_out = rows - n_in
     sums = _dense(groups @ table)
-    squares = _dense(groups @ table.multiply(table).tocsr())
-    total, total_squares = _column_sums(table), _column_sums(table.multiply(table))
+    squared = _times(table, table)
+    squares = _dense(groups @ squared)
+    total, total_squares = _column_sums(table), _column_sums(squared)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_in, mean_out = sums / n_in[:, None], (total - sums) / n_out[:, None]
         var_in = _variance(squares, mean_in, n_in[:, None])
@@ -132,16 +137,16 @@ class _Cells:
         O = (T - N·ū_out) - (W - n·ū_out); the variance is Σ(S/n_in - O/n_out)². Each sum over cells is a
         product with the (K, cells) indicator, so that nothing of size clusters × groups × columns is made.
         """
-        whole, w = (self._member @ table).tocsr(), (self._part @ table).tocsr()
+        whole, w = self._member @ table, self._part @ table
         size, n, big_n = self._size, self._n, self._size[self._of_cluster]
         t = whole[self._of_cluster]
-        ww, nw, nn = self._summed(w.multiply(w).tocsr()), self._summed(w, n), self._counted(n * n)
-        tw, tn, bw = self._summed(t.multiply(w).tocsr()), self._summed(t, n), self._summed(w, big_n)
+        ww, nw, nn = self._summed(_times(w, w)), self._summed(w, n), self._counted(n * n)
+        tw, tn, bw = self._summed(_times(t, w)), self._summed(t, n), self._summed(w, big_n)
         bn = self._counted(big_n * n)
         inner = ww - 2 * mean_in * nw + mean_in**2 * nn
         everyone = (
-            _column_sums(whole.multiply(whole))
-            - 2 * mean_out * _column_sums(whole.multiply(size[:, None]).tocsr())
+            _column_sums(_times(whole, whole))
+            - 2 * mean_out * np.asarray(whole.T @ size)
             + mean_out**2 * float(size @ size)
         )
         a_b = tw - mean_out * (tn + bw) + mean_out**2 * bn
@@ -193,6 +198,11 @@ def clustered_mean(values: Any, clusters: ArrayLike) -> tuple[Floats, Floats]:
 
 def _variance(squares: Floats, mean: Floats, n: Floats) -> Floats:
     return np.maximum(squares - n * mean**2, 0.0) / (n - 1)
+
+
+def _times(first: Any, second: Any) -> Any:
+    """Multiply entry by entry."""
+    return first.multiply(second).tocsr() if hasattr(first, "multiply") else first * second
 
 
 def _column_sums(matrix: Any) -> Floats:
