@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from undertow.report.build import write_report
+from undertow.text import whole_text
 
 ROOT = Path(__file__).parents[2]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -24,6 +25,7 @@ def module(path: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = loaded
     spec.loader.exec_module(loaded)
     return loaded
 
@@ -54,11 +56,16 @@ def axe() -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of every kind with long and short texts, each with its report."""
     made = tmp_path_factory.mktemp("pages")
-    module("benchmarks/viewer.py").plant(made, samples=300, findings=4, rows=120)
+    planting = module("benchmarks/viewer.py")
+    planting.plant(made, samples=300, findings=4, rows=120)
+    payloads = [whole_text(text) for text in module("tests/payloads.py").PAYLOADS]
+    planting.plant(made / "hostile", 60, len(payloads), 60, lambda i: payloads[i % len(payloads)])
     runs = module("tests/report/conftest.py")
     demo = runs.Runs(made).demo()
-    for run in (made / "search", made / "trace", demo):
-        write_report(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("undertow.report.cards._CHARTED_CARDS", 2)
+        for run in (made / "search", made / "trace", demo, made / "hostile" / "search"):
+            write_report(run)
     return made
 
 

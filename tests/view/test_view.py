@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -378,3 +379,14 @@ def _milliseconds(client: TestClient, path: str) -> float:
     began = time.perf_counter()
     assert client.get(path).status_code == 200, path
     return 1000 * (time.perf_counter() - began)
+
+
+def test_of_two_copies_the_nearer_index_is_taken(tmp_path, planting):
+    planting.plant(tmp_path / "z", samples=20, findings=2, rows=10)
+    shutil.copytree(tmp_path / "z", tmp_path / "z" / "a")
+    client = TestClient(build_viewer(tmp_path), base_url="http://localhost")
+    for place in ("z", "z/a"):
+        links = [href for href, _ in page(client, f"/run?run={place}/trace").links]
+        index = [href for href in links if href.endswith("index")]
+        assert f"/run?run={quote(place, safe='')}%2Findex" in index
+        assert len(index) == 1

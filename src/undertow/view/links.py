@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from undertow.report.reading import Fields, fields, read_json, records, text
 from undertow.store.run import file_hash
@@ -85,5 +86,11 @@ def _index_key(folder: Folder, index: Entry) -> str:
 
 
 def _nearest(entries: Iterable[Entry], to: Entry) -> list[Entry]:
-    """Put those first that share most of their path: two copies of a run may lie in one folder."""
-    return sorted(entries, key=lambda e: (-len(os.path.commonpath([e.path, to.path])), e.at))
+    """Put those first that are the fewest steps away: two copies of a run may lie in one folder."""
+    return sorted(entries, key=lambda entry: (_steps(entry.path, to.path), entry.at))
+
+
+def _steps(one: Path, other: Path) -> int:
+    """Count the folders to leave and to enter on the way from one to the other."""
+    shared = len(Path(os.path.commonpath([one, other])).parts)
+    return len(one.parts) + len(other.parts) - 2 * shared

@@ -141,6 +141,8 @@ class Viewer:
         newest = list(self.folder.runs.values())[:_WARM]
         steps: list[Callable[[], object]] = [partial(runs_page, self, Query({}))]
         steps += [partial(_brief, self, run) for run in newest]
+        searches = (run for run in newest if run.verb == "surf")
+        steps += [partial(found, self.folder, self.tables, self.columns, run, 1) for run in searches]
         steps += [partial(rows.warm, self.folder, self.columns), self.samples.warm]
         for step in steps:
             if stopped():
