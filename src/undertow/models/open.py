@@ -176,4 +176,6 @@ async def preflight(model: ChatModel, seconds: float | None = None) -> None:
     if isinstance(answer, Failure) and answer.kind not in (
         FailureKind.RATE_LIMITED, FailureKind.SERVER_ERROR, FailureKind.FILTERED, FailureKind.BUDGET
     ):  # fmt: skip
-        raise UsageError(f"model {inner.name}: {answer.kind.value}: {answer.detail}")
+        slow = answer.kind is FailureKind.TIMEOUT
+        wait = "; if the server is still loading the model, run the same command again then" if slow else ""
+        raise UsageError(f"model {inner.name}: {answer.kind.value}: {answer.detail}{wait}")
