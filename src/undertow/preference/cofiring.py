@@ -46,18 +46,24 @@ def nmi_edges(firing: csr_matrix, share: float, least: int = 10) -> Edges:
     best: Edges = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
     transposed, by_column = table.T.tocsr(), table.tocsc()
     share_of = counts[kept] / n
+    reach = 0.0
     for start in range(0, len(kept), _BLOCK):
         together = (transposed[start : start + _BLOCK] @ by_column[:, start:].tocsr()).toarray()
-        at = _able(together, share_of[start:], n, _least(best[2], limit))
+        at = _able(together, share_of[start:], n, reach)
         first, second = at[0] + start, at[1] + start
         weight = normalised_mutual_information(together[at], counts[kept][first], counts[kept][second], n)
-        best = _top([np.concatenate(pair) for pair in zip(best, (first, second, weight), strict=True)], limit)
+        best = _joined(best, (first, second, weight))
+        if len(best[2]) > limit + limit // 4:
+            reach = float(np.partition(best[2], -limit)[-limit])
+            high = best[2] >= reach
+            best = best[0][high], best[1][high], best[2][high]
+    best = _top(best, limit)
     return kept[best[0]], kept[best[1]], best[2]
 
 
-def _least(weight: NDArray[np.float64], limit: int) -> float:
-    """What a new edge must reach: nothing until there are as many as are kept."""
-    return float(weight.min()) if len(weight) >= limit > 0 else 0.0
+def _joined(first: Edges, second: Edges) -> Edges:
+    a, b, c = (np.concatenate(pair) for pair in zip(first, second, strict=True))
+    return a, b, c
 
 
 def _able(
