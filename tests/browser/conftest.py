@@ -30,9 +30,9 @@ def module(path: str) -> ModuleType:
     return loaded
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium of this machine; nothing is downloaded."""
+    """Chromium of this machine, nothing downloaded; for one module, as asyncio.run fails while it runs."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium on this machine: pages are not opened in a browser")
