@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+import payloads
 from undertow.cli import output
 from undertow.cli.app import main
 from undertow.errors import UsageError
 from undertow.text import one_line
 
-
-def _payloads():
-    spec = importlib.util.spec_from_file_location("payloads", Path(__file__).parents[1] / "payloads.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["payloads"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-SHARED = _payloads()
-FOR_TERMINALS = [text for text in SHARED.PAYLOADS if "\ud800" not in text]
+FOR_TERMINALS = [text for text in payloads.PAYLOADS if "\ud800" not in text]
 
 
 class Terminal(io.StringIO):
@@ -62,10 +49,10 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize("text", FOR_TERMINALS)
 def test_lines_and_tables_obey_nothing(printed, text):
     said = printed(lambda: output.show([text, output.table((text, "b"), [(text, "x")], title=text)]))
-    assert not SHARED.HIDDEN.search(plain(said))
+    assert not payloads.HIDDEN.search(plain(said))
     assert "\x1b]8" not in said, "no link is made of it"
     assert "\x1b[31m" not in said
-    parts = re.split(SHARED.HIDDEN.pattern + r"|\s", text)
+    parts = re.split(payloads.HIDDEN.pattern + r"|\s", text)
     assert max(parts, key=len)[:8] in plain(said), "it is there to read"
 
 
@@ -80,11 +67,11 @@ def test_markup_of_a_text_is_text(printed):
 def test_json_on_a_terminal_is_ascii_and_says_the_same(printed, text):
     said = printed(lambda: output.emit_json({"a": text, text: 1}))
     assert said.isascii()
-    assert not SHARED.HIDDEN.search(said.replace("\n", ""))
+    assert not payloads.HIDDEN.search(said.replace("\n", ""))
     assert json.loads(said) == {"a": text, text: 1}
 
 
-@pytest.mark.parametrize("text", SHARED.PAYLOADS)
+@pytest.mark.parametrize("text", payloads.PAYLOADS)
 def test_an_error_is_one_visible_line(capsys, text):
     module = type(sys)("hostile_verb")
 
@@ -96,11 +83,11 @@ def test_an_error_is_one_visible_line(capsys, text):
     assert main(["go"], [("go", "hostile_verb"), ("other", "hostile_verb")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert not SHARED.HIDDEN.search(said.replace("\n", ""))
+    assert not payloads.HIDDEN.search(said.replace("\n", ""))
 
 
-@pytest.mark.parametrize("text", [*SHARED.PAYLOADS, SHARED.LONG])
+@pytest.mark.parametrize("text", [*payloads.PAYLOADS, payloads.LONG])
 def test_a_line_of_the_console_is_short_and_visible(text):
     line = one_line(text, 80)
     assert len(line) <= 80
-    assert not SHARED.HIDDEN.search(line)
+    assert not payloads.HIDDEN.search(line)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+import payloads
 from undertow.records import Interval
 from undertow.report.build import build_page, write_report
 from undertow.report.charts import IterationScore, lift_chart, rates_chart, score_chart
@@ -22,19 +19,7 @@ from undertow.report.contexts import Measure
 from undertow.report.render import render
 from undertow.report.svg import sanitised
 
-
-def _payloads() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("payloads", Path(__file__).parents[1] / "payloads.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["payloads"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-SHARED = _payloads()
-PAYLOADS, HIDDEN, Skeleton = SHARED.PAYLOADS, SHARED.HIDDEN, SHARED.Skeleton
+PAYLOADS, HIDDEN, Skeleton = payloads.PAYLOADS, payloads.HIDDEN, payloads.Skeleton
 KEPT = {"id", "finding", "status", "verb", "tool", "schema_version"}
 
 
@@ -165,7 +150,7 @@ def test_with_its_charts_too(runs, kind):
 
 @pytest.mark.parametrize("kind", ["surf", "prefs", "robustness", "matrix", "verify"])
 def test_a_megabyte_in_every_tenth_place_stays_a_page(runs, kind):
-    texts = [SHARED.LONG if i % 10 == 4 else f"text {i}" for i in range(30)]
+    texts = [payloads.LONG if i % 10 == 4 else f"text {i}" for i in range(30)]
     page, plain = page_of(runs, kind, texts), page_of(runs, kind, harmless(texts))
     assert len(page.html) < 5_000_000
     assert page.elements == plain.elements

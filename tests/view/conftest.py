@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 from starlette.testclient import TestClient
 
+from by_path import module
 from undertow.view.server import build_viewer
 
-ROOT = Path(__file__).parents[2]
 SIZES = {"samples": 300, "findings": 60, "rows": 200}
-
-
-def module(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 @pytest.fixture(scope="session")
