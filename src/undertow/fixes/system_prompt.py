@@ -21,6 +21,7 @@ from undertow.records import Failure, Finding, Message, Reply
 from undertow.store.journal import Journal
 from undertow.store.run import RunDir, config_hash, read_manifest
 from undertow.store.tables import atomic_write_bytes
+from undertow.store.undo import working_in
 from undertow.surf.save import load_findings
 from undertow.text import whole_text
 
@@ -104,7 +105,7 @@ def write_system_prompt(
     about = config_hash([[f.id, list(f.attributes)] for f in findings])
     config = {"how": "system-prompt", "generator": generator, "seed": seed}
     opened = RunDir.open(Path(out), "fix", config, {"findings": about}, fresh)
-    try:
+    with working_in(opened):
         if opened.complete:
             return opened.summary()
         texts = {name: _joined([word(_when(f), rubric) for f in findings]) for name, word in WORDINGS.items()}
@@ -112,13 +113,6 @@ def write_system_prompt(
         if generator is not None:
             texts["generated"], told = _generated(opened, generator, findings, rubric, seed, progress)
         return opened.finish("complete", _written(opened, texts, findings, rubric) | told)
-    except UsageError:
-        from undertow.store.undo import undo_start
-
-        undo_start(opened)
-        raise
-    finally:
-        opened.close()
 
 
 def _written(

@@ -56,7 +56,7 @@ from undertow.progress import SILENT, Progress
 from undertow.records import Side
 from undertow.store.run import RunDir, config_hash, file_hash
 from undertow.store.tables import atomic_write_json, read_shard, read_table, write_table
-from undertow.store.undo import undo_start
+from undertow.store.undo import working_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,18 +93,14 @@ def build_index(
     elif config.batch:
         raise UsageError("--batch: the local extractor asks no model; give --extractor MODEL")
     run = RunDir.open(Path(out), "index", config.identity(), _inputs(data, config), fresh)
-    if run.complete:
-        progress.say(f"{out}: this index is already built")
-        run.close()
-        return run.summary()
-    try:
-        return _Build(run, config, progress).make(data)
-    except UsageError:
-        undo_start(run)
-        raise
-    finally:
-        forget()
-        run.close()
+    with working_in(run):
+        if run.complete:
+            progress.say(f"{out}: this index is already built")
+            return run.summary()
+        try:
+            return _Build(run, config, progress).make(data)
+        finally:
+            forget()
 
 
 def estimate_index(data: Path, config: IndexConfig) -> dict[str, Any]:

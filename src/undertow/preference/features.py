@@ -6,6 +6,7 @@ every concept a proxy of length. Patterns are RE2, run by Arrow; lexicons are ph
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,12 @@ class Spoken:
     """Rest of the sentence after ``The response``."""
     phrases: str
     """One to four words each, with commas between."""
+
+
+def python_regex(pattern: str) -> str:
+    r"""Write an RE2 expression as Python has it: ``\z`` and ``\x{…}``."""
+    pattern = re.sub(r"\\x\{([0-9A-F]+)\}", lambda found: f"\\U{int(found[1], 16):08X}", pattern)
+    return pattern.replace(r"\z", r"\Z")
 
 
 _HEAD = r"(?i)\A[\s\"'“*#>_-]*"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from undertow.preference.features import MARKED, SPOKEN
+from undertow.preference.features import MARKED, SPOKEN, python_regex
 
 Span = tuple[int, int]
 
@@ -62,15 +62,9 @@ def _patterns(name: str) -> tuple[re.Pattern[str], ...]:
 
 @lru_cache(maxsize=1)
 def _known() -> dict[str, str]:
-    marked = {each.name: _OWN.get(each.name) or _python(each.regex) for each in MARKED}
+    marked = {each.name: _OWN.get(each.name) or python_regex(each.regex) for each in MARKED}
     spoken = {each.name: "(?i)" + "|".join(map(_phrase, each.phrases.split(","))) for each in SPOKEN}
     return marked | spoken
-
-
-def _python(pattern: str) -> str:
-    r"""Write an RE2 expression as Python has it: ``\z`` and ``\x{…}``."""
-    pattern = re.sub(r"\\x\{([0-9A-F]+)\}", lambda found: chr(int(found[1], 16)), pattern)
-    return pattern.replace(r"\z", r"\Z")
 
 
 def _phrase(said: str) -> str:

@@ -20,7 +20,7 @@ from undertow.preference.sources import Gathered, gather
 from undertow.progress import SILENT, Progress
 from undertow.stats.logistic import fit_choices
 from undertow.store.run import RunDir
-from undertow.store.undo import undo_start
+from undertow.store.undo import working_in
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -62,7 +62,7 @@ def audit_preferences(
         Path(data), identity=config.identity, strata=config.strata, skip_bad=config.skip_bad
     )
     run = RunDir.open(Path(out), "prefs", config.model_dump(), {"data": pairs.hash, **policy}, fresh)
-    try:
+    with working_in(run, undone_by=BaseException):
         if run.complete:
             return run.summary()
         gathered = gather(pairs, config, progress, run)
@@ -75,11 +75,6 @@ def audit_preferences(
         save_scores(run, found, fixable(found)[:_SCORED], *sides, pairs)
         families = {"embedding": gathered.embedding, "policy": gathered.policy}
         return run.finish("complete", {**data_json(pairs), **families, **tables})
-    except BaseException:
-        undo_start(run)
-        raise
-    finally:
-        run.close()
 
 
 def material(pairs: PreferenceData, gathered: Gathered) -> Material:

@@ -14,7 +14,7 @@ from undertow.preference.model_sae import save_sae, train_model_sae
 from undertow.preference.policy import Policy, exchanges_of
 from undertow.progress import SILENT, Progress
 from undertow.store.run import RunDir
-from undertow.store.undo import undo_start
+from undertow.store.undo import working_in
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +71,7 @@ def train_sae(
     pairs = load_preferences(data, skip_bad=config.skip_bad)
     inputs = {"data": pairs.hash, "model": model_revision(model) or model}
     run = RunDir.open(Path(out), "prefs sae", {**config.model_dump(), "model": model}, inputs, fresh)
-    try:
+    with working_in(run, undone_by=BaseException):
         if run.complete:
             return run.summary()
         policy = Policy(model)
@@ -88,11 +88,6 @@ def train_sae(
             "tokens": trained.tokens, "dropped_for_norm": trained.dropped, "explained": trained.explained,
             "active": trained.active, "alive": trained.alive,
         })  # fmt: skip
-    except BaseException:
-        undo_start(run)
-        raise
-    finally:
-        run.close()
 
 
 def response_tokens(

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from undertow.errors import UsageError
-from undertow.preference.features import MARKED, SPOKEN
+from undertow.preference.features import MARKED, SPOKEN, python_regex
 from undertow.preference.local import known_features
 
 WORD, OPENS = "word: ", "opens: "
@@ -71,8 +71,7 @@ def mask_pattern(concept: str) -> str | None:
     marked = {feature.name: feature.regex for feature in MARKED}.get(concept)
     if marked is None or r"\p{" in marked:
         return None
-    written = re.sub(r"\\x\{([0-9A-F]+)\}", lambda found: f"\\U{int(found[1], 16):08X}", marked)
-    return written.replace(r"\z", r"\Z")
+    return python_regex(marked)
 
 
 def _sentence(pattern: str) -> str:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from undertow.errors import UsageError
 from undertow.store.journal import Journal
 from undertow.store.run import RunDir
 
 
-def undo_start(run: RunDir) -> None:
+@contextmanager
+def working_in(run: RunDir, undone_by: type[BaseException] = UsageError) -> Iterator[None]:
+    """Close the run directory after the block, and undo its start if ``undone_by`` ended the block."""
+    try:
+        yield
+    except undone_by:
+        _undo_start(run)
+        raise
+    finally:
+        run.close()
+
+
+def _undo_start(run: RunDir) -> None:
     """Empty the run directory if this process began it and it holds nothing that was paid for or done."""
     if run.resumed or _holds_work(run):
         return

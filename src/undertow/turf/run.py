@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from undertow.errors import UsageError
 from undertow.index.open import Index
 from undertow.progress import SILENT, Progress
 from undertow.records import Attribution
 from undertow.store.run import RunDir, config_hash, file_hash
-from undertow.store.undo import undo_start
+from undertow.store.undo import working_in
 from undertow.turf.config import TraceConfig
 from undertow.turf.panel import NOBODY, Asking, Panel
 from undertow.turf.query import Query
@@ -90,10 +89,9 @@ def _in_run(
     """Trace in a run directory, with the models that the index and the user name."""
     judged = {"judge": asking.judge} if asking.judge else {}
     directory = RunDir.open(out, "trace", {**config.model_dump(), **judged}, inputs, fresh)
-    if directory.complete:
-        directory.close()
-        return directory.summary()
-    try:
+    with working_in(directory):
+        if directory.complete:
+            return directory.summary()
         with asking.panel(index.model, directory.file("journal.sqlite")) as panel:
             attributions = trace(panel, directory.path)
             asked = {"usage": panel.usage(), "stopped": panel.stopped} if panel else {}
@@ -107,11 +105,6 @@ def _in_run(
         }
         missing = failed or asked.get("stopped")
         return directory.finish("inconclusive" if missing else "complete", summary)
-    except UsageError:
-        undo_start(directory)
-        raise
-    finally:
-        directory.close()
 
 
 def _digest(attribution: Attribution) -> dict[str, object]:
