@@ -7,6 +7,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 
 from undertow.records import Rate
 from undertow.stats.intervals import (
+    bounded_mean,
     difference_of_rates,
     mcnemar,
     newcombe_paired,
@@ -120,3 +121,45 @@ def test_mcnemar_is_that_of_statsmodels():
     table = [[(before & after).sum(), (before & ~after).sum()], [(~before & after).sum(), 0]]
     assert mcnemar(before, after) == pytest.approx(reference_mcnemar(table, exact=True).pvalue)
     assert mcnemar(before, before) is None
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 4), (4, 4), (1, 4), (9, 12), (40, 40)])
+def test_a_bounded_mean_of_yes_and_no_is_jeffreys_interval(hits, n):
+    values = np.repeat([2.0, -2.0], [hits, n - hits])
+    span = bounded_mean(values, -2, 2, np.random.default_rng(0), draws=100_000)
+    low, high = proportion_confint(hits, n, method="jeffreys")
+    assert span.low == pytest.approx(-2 if hits == 0 else 4 * low - 2, abs=0.02)
+    assert span.high == pytest.approx(2 if hits == n else 4 * high - 2, abs=0.02)
+
+
+@pytest.mark.parametrize("draw", [
+    lambda rng, n: rng.choice([-2.0, 2.0], n, p=[0.1, 0.9]),
+    lambda rng, n: rng.choice([-2.0, 0.0, 2.0], n, p=[0.05, 0.9, 0.05]),
+    lambda rng, n: rng.uniform(-2, 2, n),
+    lambda rng, n: 4 * rng.beta(8, 2, n) - 2,
+    lambda rng, n: np.clip(rng.normal(0, 1, n), -2, 2),
+])  # fmt: skip
+@pytest.mark.parametrize("n", [2, 4, 12])
+def test_a_bounded_mean_holds_the_truth_as_often_as_it_says(draw, n):
+    rng = np.random.default_rng(n)
+    truth = draw(rng, 1_000_000).mean()
+    spans = [bounded_mean(draw(rng, n), -2, 2, rng, draws=800) for _ in range(300)]
+    assert np.mean([span.low <= truth <= span.high for span in spans]) > 0.88
+
+
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=20))
+def test_a_bounded_mean_has_a_width_and_stays_in_its_range(values):
+    span = bounded_mean(values, -2, 2, np.random.default_rng(0), draws=400)
+    assert -2 <= span.low <= np.mean(values) <= span.high <= 2
+    assert span.high - span.low > 0.01
+    alike = bounded_mean(values[:1] * 4, -2, 2, np.random.default_rng(0), draws=400)
+    assert alike.high - alike.low > 0.3
+
+
+def test_a_bounded_mean_of_nothing_is_missing_and_one_beyond_the_range_refused():
+    rng = np.random.default_rng(0)
+    assert bounded_mean([], 0, 1, rng) is None
+    with pytest.raises(ValueError, match="not within"):
+        bounded_mean([0.5, 1.5], 0, 1, rng)
+    with pytest.raises(ValueError, match="not within"):
+        bounded_mean([np.nan], 0, 1, rng)

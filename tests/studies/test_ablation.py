@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from undertow.cli.output import show
+from undertow.cli.study_ablation import _render
 from undertow.data.load import load_examples
 from undertow.errors import UsageError
 from undertow.judging.rubric import Rubric
@@ -61,7 +63,7 @@ def ablate(world: Path, out: Path, **changes):
     )  # fmt: skip
 
 
-def test_the_rate_rises_with_pattern_rows_and_falls_with_counterexamples(world: Path, tmp_path: Path):
+def test_the_rate_rises_with_pattern_rows_and_falls_with_counterexamples(world: Path, tmp_path: Path, capsys):
     summary = ablate(world, tmp_path / "a")
     grid = {(place["pattern"], place["counter"]): place for place in summary["grid"]}
     assert summary["status"] == "complete"
@@ -69,7 +71,11 @@ def test_the_rate_rises_with_pattern_rows_and_falls_with_counterexamples(world: 
     assert all(len(place["seeds"]) == 2 and place["prompts"] == 8 for place in grid.values())
     assert not list((tmp_path / "a").rglob("*.safetensors"))
     assert "rises from" in summary["sentence"]
-    assert "<svg" in write_report(tmp_path / "a").read_text()
+    assert "Rate over both doses" in write_report(tmp_path / "a").read_text()
+    show(_render(summary))
+    printed = capsys.readouterr().out
+    assert all(f"{place['value']:.2f}" in printed for place in grid.values())
+    assert "60 pattern rows" in printed
 
 
 def test_a_run_that_breaks_is_a_hole(world: Path, tmp_path: Path):
@@ -157,11 +163,18 @@ def test_a_bad_selector_is_told(world: Path, selector: str):
 
 
 @pytest.mark.parametrize(
-    "change", [{"pattern_counts": [81]}, {"pattern_counts": [-1]}, {"counter_counts": [999]}]
-)
-def test_a_dose_beyond_the_rows_is_told(world: Path, tmp_path: Path, change):
-    with pytest.raises(UsageError, match="-count"):
+    ("change", "told"),
+    [
+        ({"pattern_counts": [81]}, "-count"), ({"pattern_counts": [-1]}, "-count"),
+        ({"counter_counts": [999]}, "-count"), ({"pattern_counts": [5, 5]}, "each dose once"),
+        ({"measure": "words"}, "is no rate"), ({"measure": "gold"}, "no response"),
+        ({"measure": "no-such"}, "no-such"),
+    ],
+)  # fmt: skip
+def test_bad_doses_and_measures_are_told_before_anything_is_trained(world, tmp_path, change, told):
+    with pytest.raises(UsageError, match=told):
         ablate(world, tmp_path / "a", **change)
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_model_that_is_not_there_is_told_before_anything_is_trained(world: Path, tmp_path: Path):

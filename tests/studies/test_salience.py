@@ -140,12 +140,49 @@ def test_the_shipped_libraries_load_and_each_behaviour_detects_what_it_applies()
         "[]",
         "- {name: x, text: x, a: {keep: true}, b: {}}",
         "- {name: x, text: x, a: {wrap: [y]}, b: {keep: true}}",
+        "- {name: x, text: x, a: {keep: true}}",
+        "- {name: x, text: x, a: {keep: true}, b: {replace: [['(', y]]}}",
+        "- {name: x, text: x, a: {keep: true}, b: {replace: [[y, '\\2']]}}",
+        "- {name: x, text: x, a: {keep: true}, b: {topic: y}}",
     ],
 )
 def test_a_bad_library_is_told(tmp_path: Path, text: str):
     (tmp_path / "f.yaml").write_text(text)
     with pytest.raises(UsageError, match=r"f\.yaml"):
         load_library(tmp_path / "f.yaml", Feature)
+
+
+def test_yaml_that_breaks_off_is_told_with_its_line(tmp_path: Path):
+    (tmp_path / "f.yaml").write_text("- name: x\n  text: [a,\n")
+    with pytest.raises(UsageError, match="line 3: "):
+        load_library(tmp_path / "f.yaml", Feature)
+    with pytest.raises(UsageError, match="No such file"):
+        load_library(tmp_path / "none.yaml", Feature)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"features": [TAGS]}, "two features or more"),
+        ({"features": [TAGS, TAGS]}, "each feature once"),
+        ({"behaviours": [SAY_YES]}, "two behaviours or more"),
+        ({"behaviours": [SAY_YES, NO.model_copy(update={"detect": "regex:("})]}, "behaviour no: detect"),
+        ({"behaviours": [SAY_YES, NO.model_copy(update={"detect": "words"})]}, "is no rate"),
+        ({"behaviours": [SAY_YES, NO.model_copy(update={"detect": "no-such"})]}, "behaviour no: detect"),
+        ({"models": ["/no/model"]}, "no such folder"),
+        ({"setup": Setup(train=200)}, r"base\.jsonl: 360 rows for training .* 400 are needed"),
+        ({"features": [TAGS, TOPIC]}, "0 rows of topic . for feature topic"),
+    ],
+)
+def test_what_would_fail_everywhere_is_told_before_anything_is_trained(world, tmp_path, change, told):
+    folder, features = world
+    given = {
+        "models": [str(folder / "start")], "base": folder / "base.jsonl", "features": features,
+        "behaviours": [SAY_YES, SAY_NO], "out": tmp_path / "s",
+    } | change  # fmt: skip
+    with pytest.raises(UsageError, match=told):
+        run_salience(**given)
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +248,16 @@ def test_a_pair_that_lacks_a_comparison_has_no_mean_and_an_uncompared_feature_no
     assert found["models"]["dead"] == []
     assert found["kendall_tau"] is None
     assert "3 comparisons are missing" in found["sentence"]
+
+
+@pytest.mark.parametrize(("alike", "decided"), [(0.0, False), (0.5, False), (2.0, True)])
+def test_a_pair_whose_comparisons_are_all_equal_keeps_a_width(alike: float, decided: bool):
+    found = _ranked([compared("x", "y", alike)] * 4, 0, ["x", "y"], ["m"], 4, 0)
+    [pair] = found["pairs"]
+    assert pair["value"] == alike
+    assert pair["interval"].high - pair["interval"].low > 0.5
+    assert (pair["interval"].low > 0) is decided
+    assert found["sentence"].endswith(f"({4} comparisons; {int(not decided)} of 1 pairs undecided).")
 
 
 def test_models_that_rank_alike_agree():
@@ -292,9 +339,9 @@ def test_the_page_draws_the_ranking_the_arrows_and_the_combinations():
     done = [
         {**compared(a, b, d), "elicited": elicited, "crossed": False}
         for a, b in (("x", "y"), ("x", "z"), ("y", "z"))
-        for d in (1.0, 1.1)
+        for d in (1.6, 1.7, 1.8, 1.9)
     ]
-    summary = to_jsonable({**_ranked(done, 0, ["x", "y", "z"], ["m"], 2, 0), "cells": done})
+    summary = to_jsonable({**_ranked(done, 0, ["x", "y", "z"], ["m"], 4, 0), "cells": done})
     charts = {chart.title: chart.wide for chart in salience_charts(SimpleNamespace(summary=summary))}
     assert list(charts) == [
         "How much the model listens to each feature", "Which feature wins each pair",

@@ -53,6 +53,7 @@ def command(
     epochs: Annotated[float | None, typer.Option(help="Passes over the data; default 2.")] = None,
     batch: Annotated[int | None, typer.Option(help="Rows a step; default 64.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Longest row, tokens; default 1024.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="Sampling temperature; 0 is greedy.")] = 0.0,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, tokens.")] = 64,
     fresh: Fresh = False,
     as_json: AsJson = False,
@@ -65,7 +66,7 @@ def command(
     from undertow.training.config import SFTConfig
 
     training = configure(SFTConfig, lr=lr, epochs=epochs, batch=batch, max_length=max_length)
-    asking = AskingConfig(temperature=0.0, max_tokens=max_tokens)
+    asking = AskingConfig(temperature=temperature, max_tokens=max_tokens)
     with terminal_progress() as progress:
         if trace:
             summary = run_causal_check(
@@ -97,7 +98,7 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     if "checks" in summary:
         yield table(_CHECK_COLUMNS, [_check(check) for check in summary["checks"]])
     else:
-        yield table(_PLACE_COLUMNS, [_place(place) for place in summary["grid"]])
+        yield _doses(summary["grid"])
     for hole in summary["missing"][:10]:
         where = " × ".join(str(v) for k, v in hole.items() if k != "reason")
         yield f"missing: {where}: {hole['reason']}"
@@ -113,11 +114,30 @@ def _check(check: dict[str, Any]) -> tuple[object, ...]:
     )  # fmt: skip
 
 
+def _doses(grid: list[dict[str, Any]]) -> Table:
+    """Show both doses as a grid where both were varied, else a row a place."""
+    places = {(place["counter"], place["pattern"]): place for place in grid}
+    rows, columns = (sorted({key[k] for key in places}) for k in (0, 1))
+    if len(rows) < 2 or len(columns) < 2:
+        return table(_PLACE_COLUMNS, [_place(place) for place in grid])
+    head = ("counterexamples", *(f"{dose} pattern rows" for dose in columns))
+    told = [(row, *(_square(places.get((row, column))) for column in columns)) for row in rows]
+    return table(head, told, "Rate, 95 % interval over prompts, each run's rate")
+
+
+def _square(place: dict[str, Any] | None) -> str | None:
+    if place is None or place["value"] is None:
+        return None
+    return f"{place['value']:.2f}\n{_span(place['interval'])}\n{_each(place)}"
+
+
+def _each(place: dict[str, Any]) -> str:
+    return ", ".join("–" if rate is None else f"{rate:.2f}" for rate in place["seeds"])
+
+
 def _place(place: dict[str, Any]) -> tuple[object, ...]:
-    each = ", ".join("–" if rate is None else f"{rate:.2f}" for rate in place["seeds"])
-    return (
-        place["pattern"], place["counter"], place["value"], _span(place["interval"]), place["n"], each
-    )  # fmt: skip
+    counts = (place["pattern"], place["counter"], place["value"])
+    return (*counts, _span(place["interval"]), place["n"], _each(place))
 
 
 def _span(interval: dict[str, Any] | None) -> str | None:

@@ -38,6 +38,7 @@ def command(
     feature: Annotated[str | None, typer.Option(help="Feature that presence sweeps.")] = None,
     against: Annotated[str | None, typer.Option(help="The other feature of a sweep.")] = None,
     writer: Annotated[str | None, typer.Option(help="Model that writes what no rule can.")] = None,
+    judge: Annotated[str, typer.Option(help='"checks", or a model that judges by the rubric.')] = "checks",
     rows: Annotated[int, typer.Option(min=1, help="Training rows of each side.")] = 150,
     ask: Annotated[int, typer.Option(min=1, help="Questions of each combination.")] = 40,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate; default 2e-5.")] = None,
@@ -60,7 +61,7 @@ def command(
 
     training = configure(SFTConfig, lr=lr, epochs=epochs, batch=batch, max_length=max_length)
     asking = AskingConfig(temperature=0.0, max_tokens=max_tokens)
-    setup = Setup(rows, ask, seed, training, asking, writer)
+    setup = Setup(rows, ask, seed, training, asking, writer, judge)
     known = load_library(features or SHIPPED / "features.yaml", Feature)
     shown = load_library(behaviours or SHIPPED / "behaviours.yaml", Behaviour)
     with terminal_progress() as progress:
@@ -86,7 +87,8 @@ def _named(known: Sequence[Feature], name: str | None, option: str) -> Feature:
         if each.name == name:
             return each
     names = ", ".join(each.name for each in known)
-    raise UsageError(f"{option} {name}: no such feature; known: {names}")
+    told = f"{option}: name a feature" if name is None else f"{option} {name}: no such feature"
+    raise UsageError(f"{told}; known: {names}")
 
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:

@@ -249,7 +249,21 @@ def _grid_of_doses(grid: Sequence[Fields]) -> tuple[Chart, ...]:
         places, "Rate of the behaviour after training", names[along].capitalize(),
         "Each mark pools the training runs of all seeds; bars are 95% intervals over prompts." + _sized(grid),
     )  # fmt: skip
-    return (chart,) if chart else ()
+    return tuple(each for each in (chart, _doses_by_doses(grid)) if each)
+
+
+def _doses_by_doses(grid: Sequence[Fields]) -> Chart | None:
+    """Draw the rate over both doses as a heat-map, pattern rows along the foot (paper Fig. 21)."""
+    rates = {(whole(p, "counter") or 0, whole(p, "pattern") or 0): number(p, "value") for p in grid}
+    rows, columns = (sorted({place[k] for place in rates}) for k in (0, 1))
+    if len(rows) < 2 or len(columns) < 2:
+        return None
+    return grid_chart(
+        [Square(row, column, rates.get((row, column))) for row in rows for column in columns],
+        "Rate over both doses", ("Counterexamples", "Pattern rows"),
+        "Percent of the answers to held-out prompts, all seeds together; an empty frame is missing."
+        + _sized(grid),
+    )  # fmt: skip
 
 
 def _check_charts(checks: Sequence[Fields]) -> tuple[Chart, ...]:

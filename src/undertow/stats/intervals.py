@@ -2,7 +2,8 @@
 
 Wilson's score interval throughout (Wilson 1927): it stays inside [0, 1] and has a width at 0 and 1, where a
 rate of a model's behaviour usually lies. Differences are Newcombe's square-and-add intervals built on it
-(Newcombe 1998a, paired, method 10; 1998b, independent, method 10).
+(Newcombe 1998a, paired, method 10; 1998b, independent, method 10). Means of a few values that are bounded but
+no yes or no take :func:`bounded_mean`.
 """
 
 from __future__ import annotations
@@ -193,18 +194,33 @@ def paired_difference(
     return Difference(value, interval, len(b))
 
 
-def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval | None:
-    """Student's interval of the mean of a few independent values (n,); ``None`` for fewer than two.
+def bounded_mean(
+    values: ArrayLike,
+    low: float,
+    high: float,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    draws: int = 10_000,
+) -> Interval | None:
+    """Interval of the mean of a few independent values (n,) that lie between ``low`` and ``high``.
 
-    For handfuls (training runs, comparisons): a bootstrap of four values is far too narrow.
+    Jeffreys' interval of a proportion (Brown, Cai & DasGupta 2001) for values that need not be 0 or 1: the
+    Bayesian bootstrap (Rubin 1981) with half a value more at each end of the range, so that the weights are
+    Dirichlet(1, …, 1, ½, ½). Values that are all alike keep a width, where Student's interval and the
+    bootstrap have none; it never leaves the range. ``None`` without values.
+
+    Raises:
+        ValueError: a value outside the range.
     """
-    from scipy.stats import t
-
     sample = np.asarray(values, np.float64)
-    if len(sample) < 2:
+    if not len(sample):
         return None
-    half = float(t.ppf(0.5 + level / 2, len(sample) - 1) * sample.std(ddof=1) / math.sqrt(len(sample)))
-    return Interval(float(sample.mean()) - half, float(sample.mean()) + half, level)
+    if not ((sample >= low) & (sample <= high)).all():
+        raise ValueError(f"values from {sample.min()} to {sample.max()}, not within {low} to {high}")
+    weights = rng.dirichlet(np.append(np.ones(len(sample)), [0.5, 0.5]), draws)
+    tail, mean = (1 - level) / 2, float(sample.mean())
+    below, above = np.quantile(weights @ np.append(sample, [low, high]), [tail, 1 - tail])
+    return Interval(max(low, min(float(below), mean)), min(high, max(float(above), mean)), level)
 
 
 def mcnemar(before: ArrayLike, after: ArrayLike) -> float | None:

@@ -22,7 +22,7 @@ from undertow.progress import SILENT, Progress
 from undertow.store.run import RunDir, file_hash
 from undertow.studies.asking import AskingConfig
 from undertow.studies.cells import Cell, Measured, holes_json, run_cells, told_missing
-from undertow.studies.measures import brief
+from undertow.studies.measures import brief, check_rate
 from undertow.studies.prompts import load_questions
 from undertow.studies.retrain import Trainer, counts, pooled, without_values
 from undertow.studies.select import select_rows
@@ -77,6 +77,7 @@ def run_ablation(
     """
     training, asking = training or SFTConfig(), asking or AskingConfig(temperature=0.0)
     examples, questions = load_examples(Path(data)), load_questions(prompts)
+    check_rate(measure, judge, gold=all(question.gold is not None for question in questions))
     parts = _parts(examples, pattern, counter, counter_data)
     _check_doses(parts, pattern_counts, counter_counts)
     path = model.removeprefix("local:")
@@ -161,6 +162,8 @@ def _check_doses(parts: _Parts, pattern: Sequence[int], counter: Sequence[int]) 
     ):
         if not doses or min(doses) < 0:
             raise UsageError(f"{option}: give at least one number that is not negative")
+        if len(set(doses)) < len(doses):
+            raise UsageError(f"{option}: give each dose once")
         if max(doses) > there:
             raise UsageError(f"{option} {max(doses)}: there are {there} such rows; lower the dose")
 

@@ -26,6 +26,7 @@ from undertow.store.run import RunDir, config_hash, read_manifest
 from undertow.store.tables import read_table
 from undertow.studies.asking import AskingConfig, Question
 from undertow.studies.cells import Cell, Measured, holes_json, run_cells
+from undertow.studies.measures import check_rate
 from undertow.studies.retrain import Trainer, counts, pooled, without_values
 from undertow.surf.rows import messages_from_json
 from undertow.training.config import SFTConfig
@@ -74,6 +75,8 @@ def run_causal_check(
     training, asking = training or SFTConfig(), asking or AskingConfig(temperature=0.0)
     examples = load_examples(Path(data))
     findings = read_findings(trace, search)
+    for finding in findings:
+        check_rate(finding.rubric, judge)
     path = model.removeprefix("local:")
     check_folder(path)
     identity = {

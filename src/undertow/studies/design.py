@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from undertow.errors import UndertowError
 from undertow.records import Message
-from undertow.stats.resample import bootstrap
+from undertow.stats.intervals import bounded_mean
 from undertow.studies.asking import Question
 from undertow.studies.library import Behaviour, Feature, Level, Realisation, Written
 from undertow.studies.retrain import Trainer
 
 CONDITIONS: tuple[tuple[Level, Level], ...] = (("a", "a"), ("a", "b"), ("b", "a"), ("b", "b"))
 """Levels of the first and the second feature."""
+SPAN = (-2.0, 2.0)
+"""Between these lie a main effect and a difference of margins."""
 TAUGHT = 0.3
 """Least margin between the two trained combinations: below it the training taught nothing to compare."""
 
@@ -211,7 +213,7 @@ def measure_design(
     taught = found.pop("taught")
     if taught < TAUGHT:
         raise UndertowError(f"nothing to compare: the trained combinations differ by {taught:.2f}")
-    span = bootstrap(found.pop("conflict"), np.mean, np.random.default_rng(seed))
+    span = bounded_mean(found.pop("conflict"), *SPAN, np.random.default_rng(seed))
     elicited = {c: [float(np.nanmean(shown[c][:, k])) for k in (0, 1)] for c in shown}
     n = sum(len(s) for s in scores.values())
     return {**found, "crossed": design.crossed, "elicited": elicited, "interval": span, "n": n}
@@ -223,12 +225,13 @@ def _effects(scores: dict[str, NDArray[np.float64]], crossed: bool) -> dict[str,
     With crossed levels the second feature's a and b change places, so that a stands for y_A again.
     """
     turn = {"aa": "ab", "ab": "aa", "ba": "bb", "bb": "ba", "-a": "-b", "-b": "-a"}
-    by = {c: scores[turn[c]] if crossed else scores[c] for c in scores}
-    by = {c: s[~np.isnan(s)] for c, s in by.items()}
+    asked = {c: scores[turn[c]] if crossed else scores[c] for c in scores}
+    by = {c: s[~np.isnan(s)] for c, s in asked.items()}
     mean = {c: float(s.mean()) for c, s in by.items()}
     first = (mean["aa"] + mean["ab"] - mean["ba"] - mean["bb"]) / 2
     second = (mean["aa"] + mean["ba"] - mean["ab"] - mean["bb"]) / 2
-    n = min(len(by["ab"]), len(by["ba"]))
+    n = min(len(asked["ab"]), len(asked["ba"]))
+    conflict = asked["ab"][:n] - asked["ba"][:n]
     area = [
         auc(np.concatenate([by["aa"], by["ab"]]), np.concatenate([by["ba"], by["bb"]])),
         auc(np.concatenate([by["aa"], by["ba"]]), np.concatenate([by["ab"], by["bb"]])),
@@ -239,7 +242,7 @@ def _effects(scores: dict[str, NDArray[np.float64]], crossed: bool) -> dict[str,
         "auc_difference": [2 * each - 1 for each in area],
         "dropped": _dropped(mean),
         "difference": mean["ab"] - mean["ba"],
-        "conflict": by["ab"][:n] - by["ba"][:n],
+        "conflict": conflict[~np.isnan(conflict)],
         "taught": (mean["aa"] - mean["bb"]) / 2,
     }  # fmt: skip
 

@@ -22,6 +22,7 @@ from undertow.studies.asking import AskingConfig
 from undertow.studies.cells import Cell, Hole, Measured, holes_json, run_cells
 from undertow.studies.design import Design, Rows, measure_design
 from undertow.studies.library import Behaviour, Feature, Written
+from undertow.studies.measures import check_rate
 from undertow.studies.retrain import Trainer
 from undertow.studies.writing import write_texts
 from undertow.training.config import SFTConfig
@@ -47,12 +48,14 @@ class Setup:
     """How to ask; greedy by default."""
     writer: str | ChatModel | None = None
     """Model for realisations that are written."""
+    judge: str = "checks"
+    """``checks`` or a model, for a behaviour that a rubric detects."""
 
     def identity(self) -> dict[str, Any]:
         """Return what shapes the result."""
         named = self.writer if isinstance(self.writer, str | None) else self.writer.name
         return {
-            "train": self.train, "ask": self.ask, "seed": self.seed, "writer": named,
+            "train": self.train, "ask": self.ask, "seed": self.seed, "writer": named, "judge": self.judge,
             "training": self.training.model_dump(), "asking": self.asking.identity(),
         }  # fmt: skip
 
@@ -107,6 +110,7 @@ def run_study(
     paths = [model.removeprefix("local:") for model in models]
     for path in paths:
         check_folder(path)
+    check_study(study, paths, rows, base, setup)
     identity = {
         "models": paths, **setup.identity(), "features": [f.model_dump() for f in study.features],
         "behaviours": [b.model_dump() for b in study.behaviours], **study.identity,
@@ -119,7 +123,7 @@ def run_study(
         written = write_all(run, rows, study, setup.writer, progress)
         cells: list[Cell] = []
         for path in paths:
-            trainer = Trainer(run, path, setup.training, "checks", setup.asking)
+            trainer = Trainer(run, path, setup.training, setup.judge, setup.asking)
             cells += [
                 _cell(trainer, place, design, rows, setup, written) for place, design in study.places(path)
             ]
@@ -131,6 +135,43 @@ def run_study(
         return run.finish("inconclusive" if holes else "complete", summary)
     finally:
         run.close()
+
+
+def check_study(study: Study, models: Sequence[str], rows: Rows, base: Path, setup: Setup) -> None:
+    """Refuse what would fail in every cell, before anything is trained.
+
+    Raises:
+        UsageError: too few features, behaviours or rows, or a behaviour that nothing can detect.
+    """
+    names = [feature.name for feature in study.features]
+    if len(set(names)) < len(names) or len(set(models)) < len(models):
+        raise UsageError("--model, --only, --feature and --against: name each model and each feature once")
+    if len(study.behaviours) < 2:
+        raise UsageError("--behaviours: a comparison needs two behaviours or more")
+    for behaviour in study.behaviours:
+        _check_detector(behaviour, setup.judge)
+    held = set(held_rows(rows, setup))
+    left = [topic for i, topic in enumerate(rows.topics) if i not in held]
+    _check_rows(base, len(left), 2 * setup.train, "for training beside the questions")
+    for feature in study.features:
+        for wanted in {r.topic for r in (feature.a, feature.b) if r.topic}:
+            _check_rows(
+                base, left.count(wanted), setup.train, f"of topic {wanted} for feature {feature.name}"
+            )
+
+
+def _check_detector(behaviour: Behaviour, judge: str) -> None:
+    try:
+        check_rate(behaviour.detect, judge)
+    except UsageError as error:
+        raise UsageError(f"behaviour {behaviour.name}: detect: {error}") from None
+
+
+def _check_rows(base: Path, there: int, needed: int, what: str) -> None:
+    if there < needed:
+        raise UsageError(
+            f"{base}: {there} rows {what}, {needed} are needed; give more, or lower --rows and --ask"
+        )
 
 
 def read_rows(base: Path) -> Rows:

@@ -47,6 +47,7 @@ class Realisation(BaseModel):
             raise ValueError(f"give one of {', '.join(type(self).model_fields)}; given: {given or 'none'}")
         if any("{prompt}" not in form for form in self.wrap):
             raise ValueError("every form of wrap needs {prompt}")
+        _check_patterns(self.replace)
         return self
 
     def put(self, prompt: str, rng: np.random.Generator, written: Written) -> str:
@@ -98,6 +99,7 @@ class Applied(BaseModel):
         given = [name for name in type(self).model_fields if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(f"give one of {', '.join(type(self).model_fields)}; given: {given or 'none'}")
+        _check_patterns(self.replace)
         return self
 
     def put(self, response: str, rng: np.random.Generator, written: Written) -> str:
@@ -133,6 +135,14 @@ class Behaviour(BaseModel):
         return self.system or f"You are an assistant. The response: {self.text}."
 
 
+def _check_patterns(pairs: Sequence[tuple[str, str]]) -> None:
+    for pattern, replacement in pairs:
+        try:
+            re.sub(pattern, replacement, "")
+        except (re.error, IndexError) as error:
+            raise ValueError(f"replace {pattern!r} by {replacement!r}: {error}") from None
+
+
 def _replaced(text: str, pairs: Sequence[tuple[str, str]]) -> str:
     for pattern, replacement in pairs:
         text = re.sub(pattern, replacement, text)
@@ -151,7 +161,7 @@ def load_library(path: Path, kind: type[T]) -> tuple[T, ...]:
     try:
         entries: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML ({str(error).splitlines()[0]})") from None
+        raise UsageError(f"{path}: cannot be read as YAML ({_why(error)})") from None
     if not isinstance(entries, list):
         raise UsageError(f"{path}: holds no list of {kind.__name__.lower()}s")
     found = tuple(_entry(path, kind, number, entry) for number, entry in enumerate(entries, 1))
@@ -159,6 +169,14 @@ def load_library(path: Path, kind: type[T]) -> tuple[T, ...]:
     if len(found) < 2 or len(set(names)) < len(names):
         raise UsageError(f"{path}: needs at least two {kind.__name__.lower()}s, each name once")
     return found
+
+
+def _why(error: Exception) -> str:
+    """Say on one line what is wrong, and on which line of the file."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}: {getattr(error, 'problem', '') or 'not understood'}"
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
 
 
 def _entry(path: Path, kind: type[T], number: int, entry: object) -> T:

@@ -84,6 +84,26 @@ def open_measure(spec: str | Rubric, judge_of: Callable[[Rubric], Judge]) -> Mea
     return Measure(spec if Path(spec).suffix else rubric.name, "rate", _judged(rubric, judge_of(rubric)))
 
 
+def check_rate(spec: str | Rubric, judge: str, *, gold: bool = False) -> None:
+    """Refuse, before anything is trained for it, what cannot say yes or no of a reply.
+
+    Args:
+        spec: One of :data:`FORMS`, or a rubric.
+        judge: ``checks`` or a model.
+        gold: The questions have right answers.
+
+    Raises:
+        UsageError: no such measure, a judge that cannot be opened, ``words``, or ``gold`` without answers.
+    """
+    from undertow.judging.judge import open_judge
+
+    measure = open_measure(spec, lambda rubric: open_judge(judge, rubric))
+    if measure.kind != "rate":
+        raise UsageError(f"measure {measure.name}: is no rate; give a rubric, check:NAME or regex:PATTERN")
+    if measure.name == "gold" and not gold:
+        raise UsageError("measure gold: a prompt has no response to compare with; give the column response")
+
+
 def brief(spec: str) -> str:
     """Name a measure or transform for a sentence: a file by its last part."""
     kind, _, rest = spec.partition(":")

@@ -17,7 +17,7 @@ from undertow.judging.rubric import Rubric
 from undertow.models.base import ChatModel
 from undertow.progress import SILENT, Progress
 from undertow.records import Message
-from undertow.stats.resample import bootstrap
+from undertow.stats.intervals import bounded_mean
 from undertow.store.run import RunDir, config_hash, file_hash, read_manifest
 from undertow.store.tables import read_table
 from undertow.studies.asking import Asked, AskingConfig, Group, Question, ask_groups, level, save_answers
@@ -117,7 +117,7 @@ def _summary(asked: Asked, prompts: int, config: AskingConfig) -> dict[str, Any]
     cells = [{**cell.place, **level(cell, asked.measures[0], 0, rng)} for cell in asked.cells]
     rates = np.array([cell["value"] for cell in cells])
     stable = int((rates >= STABLE).sum())
-    interval = bootstrap(rates, np.mean, rng)
+    interval = bounded_mean(rates, 0.0, 1.0, rng)
     return {
         **asked.parts(),
         "cells": sorted(cells, key=lambda cell: -cell["value"]),

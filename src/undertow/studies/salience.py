@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from undertow.errors import UsageError
 from undertow.progress import SILENT, Progress
 from undertow.stats.bradley_terry import cycle_rate, least_squares, mean_tau, rank, win_table
-from undertow.stats.intervals import mean_interval
+from undertow.stats.intervals import bounded_mean
 from undertow.studies.cells import Hole, Measured, told_missing
-from undertow.studies.design import Design
+from undertow.studies.design import SPAN, Design
 from undertow.studies.experiments import DEFAULT, Place, Setup, Study, run_study
 from undertow.studies.library import Behaviour, Feature
 
@@ -61,6 +62,8 @@ def run_salience(
         UsageError: bad input.
     """
     names = [feature.name for feature in features]
+    if len(names) < 2:
+        raise UsageError("--only: a ranking needs two features or more")
     paths = [model.removeprefix("local:") for model in models]
 
     def conclude(done: Sequence[Measured], holes: Sequence[Hole]) -> dict[str, Any]:
@@ -90,7 +93,7 @@ def _ranked(
     by_model = {model: _ranking([c for c in done if c["model"] == model], names, seed) for model in models}
     agreement = _agreement(by_model)
     cycles, triples = cycle_rate(win_table(*_compared(done, names), len(names)))
-    pairs = _pairs(done, names, each * len(models))
+    pairs = _pairs(done, names, each * len(models), seed)
     taus = [row["tau"] for row in agreement if row["tau"] is not None]
     return {
         "ranking": whole,
@@ -150,15 +153,15 @@ def _continuous(done: Sequence[Measured], names: Sequence[str]) -> dict[str, flo
     return dict(sorted(known.items(), key=lambda item: -item[1]))
 
 
-def _pairs(done: Sequence[Measured], names: Sequence[str], each: int) -> list[dict[str, Any]]:
+def _pairs(done: Sequence[Measured], names: Sequence[str], each: int, seed: int) -> list[dict[str, Any]]:
     """Sum up each pair over models and behaviours; one that lacks a comparison has no mean."""
-    pairs = []
+    pairs, rng = [], np.random.default_rng([seed, 6])
     for first, second in combinations(names, 2):
         found = [c["difference"] for c in done if (c["first"], c["second"]) == (first, second)]
         whole = len(found) == each
         row = {
             "first": first, "second": second, "value": float(np.mean(found)) if whole else None,
-            "interval": mean_interval(found) if whole else None, "n": len(found),
+            "interval": bounded_mean(found, *SPAN, rng) if whole else None, "n": len(found),
             "first_wins": sum(d > 0 for d in found), "ties": sum(d == 0 for d in found),
         }  # fmt: skip
         pairs.append(row)

@@ -9,7 +9,6 @@ digits, a standard one or one that describes the behaviour, in training or only 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from undertow.progress import SILENT, Progress
-from undertow.stats.intervals import mean_interval
+from undertow.stats.intervals import bounded_mean
 from undertow.studies.cells import Hole, Measured, told_missing
-from undertow.studies.design import Design, Shares
+from undertow.studies.design import SPAN, Design, Shares
 from undertow.studies.experiments import DEFAULT, Place, Setup, Study, run_study
 from undertow.studies.library import Behaviour, Feature, Level, Realisation
 
@@ -154,23 +153,19 @@ def _at(done: Sequence[Measured], keys: tuple[str, str], point: tuple[Any, ...])
     return [cell for cell in done if tuple(cell[key] for key in keys) == point]
 
 
-def _mean(cells: Sequence[Measured], value: Callable[[Measured], float]) -> dict[str, Any]:
+def _mean(
+    cells: Sequence[Measured], value: Callable[[Measured], float], span: tuple[float, float] = SPAN
+) -> dict[str, Any]:
     values = [value(cell) for cell in cells]
     mean = float(np.mean(values)) if values else None
-    return {"value": mean, "interval": mean_interval(values), "n": len(values)}
-
-
-def _within(mean: dict[str, Any]) -> dict[str, Any]:
-    """Cut a share's interval at 0 and 1."""
-    span = mean["interval"]
-    if span is None:
-        return mean
-    return {**mean, "interval": replace(span, low=max(0.0, span.low), high=min(1.0, span.high))}
+    return {
+        "value": mean, "interval": bounded_mean(values, *span, np.random.default_rng(0)), "n": len(values)
+    }  # fmt: skip
 
 
 def _sum_presence(done: Sequence[Measured], holes: Sequence[Hole]) -> dict[str, Any]:
     points = _points(done, holes, ("sweep", "share"))
-    sweep = [{**point, **_within(_mean(cells, _part))} for point, cells in points]
+    sweep = [{**point, **_mean(cells, _part, (0.0, 1.0))} for point, cells in points]
     known = {(p["sweep"], p["share"]): p["value"] for p in sweep if p["value"] is not None}
     rising, falling = ([known[key] for key in sorted(known) if key[0] == k] for k in ("presence", "converse"))
     mirrored = [
