@@ -75,13 +75,6 @@ def write_edit(run: RunDir, edit: Edit) -> dict[str, Any]:
     )
 
 
-def forget(run: RunDir) -> None:
-    """Undo the start of a run that a wrong input ended, so that the mended command may start there."""
-    if not run.resumed:
-        for file in (*run.path.glob("journal.sqlite*"), run.file("config.json")):
-            file.unlink(missing_ok=True)
-
-
 def count_sources(table: pa.Table) -> dict[str, int]:
     """Count the rows of each source, most first."""
     import pyarrow.compute as pc

@@ -10,12 +10,13 @@ from undertow.data.load import ExampleTable, load_examples
 from undertow.data.read import read_any
 from undertow.data.signal import WEIGHT, mask_column
 from undertow.errors import UsageError
-from undertow.fixes.edit import Edit, forget, open_edit, write_edit
+from undertow.fixes.edit import Edit, open_edit, write_edit
 from undertow.fixes.filter import rows_with_ids
 from undertow.fixes.pair_kinds import QUARANTINE
 from undertow.fixes.scores import Target, compiled, refuse_emptied, spans_of
 from undertow.store.run import config_hash
 from undertow.store.tables import write_table
+from undertow.store.undo import working_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +63,7 @@ def mark_rows(
         "instruction": instruction,
     }
     run = open_edit(out, how, examples, config, {"rows": config_hash(sorted(set(row_ids)))}, fresh)
-    try:
+    with working_in(run):
         if run.complete:
             return run.summary()
         touched = examples.table.select(["id", "source"]).filter(hit)
@@ -78,11 +79,6 @@ def mark_rows(
             rows = _marked(rows, hit, how, strength, targets, instruction)
         changed = 0 if removed else touched.num_rows
         return write_edit(run, Edit(how, why, examples, rows, touched, removed, 0, {"changed": changed}))
-    except UsageError:
-        forget(run)
-        raise
-    finally:
-        run.close()
 
 
 def _rows(examples: ExampleTable) -> pa.Table:

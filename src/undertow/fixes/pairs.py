@@ -18,10 +18,11 @@ from undertow.data.preferences import PreferenceData, load_preferences
 from undertow.data.read import read_any
 from undertow.data.signal import OFFSET, POLICY_PROMPT, WEIGHT
 from undertow.errors import UsageError
-from undertow.fixes.edit import Edit, forget, open_edit, write_edit
+from undertow.fixes.edit import Edit, open_edit, write_edit
 from undertow.fixes.pair_kinds import KINDS, LENGTH, Change, PairFix, Problem, names_of, row_mask
 from undertow.fixes.scores import read_scores
 from undertow.store.run import file_hash
+from undertow.store.undo import working_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +63,7 @@ def fix_pairs(
     inputs = {"scores": file_hash(scores)} if isinstance(scores, Path) else {}
     problem = Problem(fix, pairs, table, given if given is not None else table, model)
     run = open_edit(out, fix.how, examples, {**fix.identity(), "model": model}, inputs, fresh)
-    try:
+    with working_in(run):
         if run.complete:
             return run.summary()
         change = KINDS[fix.how](problem)
@@ -80,11 +81,6 @@ def fix_pairs(
         }  # fmt: skip
         edit = Edit(fix.how, _why(fix), examples, kept, touched, int(change.removed.sum()), 0, extra)
         return write_edit(run, edit)
-    except UsageError:
-        forget(run)
-        raise
-    finally:
-        run.close()
 
 
 def _check(fix: PairFix) -> None:

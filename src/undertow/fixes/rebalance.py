@@ -14,10 +14,11 @@ import numpy as np
 
 from undertow.data.load import ExampleTable, load_examples
 from undertow.errors import UsageError
-from undertow.fixes.edit import Edit, forget, open_edit, write_edit
+from undertow.fixes.edit import Edit, open_edit, write_edit
 from undertow.fixes.filter import rows_with_ids
 from undertow.progress import SILENT, Progress
 from undertow.store.run import config_hash
+from undertow.store.undo import working_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -96,7 +97,7 @@ def rebalance(
     if origin in ("pool", "behaviour"):
         _check_pool(associations, origin)
     run = open_edit(out, "rebalance", examples, config, inputs, fresh)
-    try:
+    with working_in(run):
         if run.complete:
             return run.summary()
         extra: dict[str, object] = {}
@@ -109,11 +110,6 @@ def rebalance(
         table = _joined(examples, added)
         touched = added.select(["id", "source"])
         return write_edit(run, Edit("rebalance", why, examples, table, touched, 0, added.num_rows, extra))
-    except UsageError:
-        forget(run)
-        raise
-    finally:
-        run.close()
 
 
 def _load_rubric(rubric: str | Path | None) -> Rubric | None:

@@ -39,6 +39,7 @@ from undertow.stats.agreement import (
 from undertow.store.journal import Journal
 from undertow.store.run import RunDir, file_hash, read_manifest
 from undertow.store.tables import atomic_write_json, from_jsonable, read_json, to_jsonable, write_table
+from undertow.store.undo import working_in
 
 if TYPE_CHECKING:
     from undertow.models.base import ChatModel
@@ -111,10 +112,9 @@ def calibrate(
     }  # fmt: skip
     inputs = {"labels": file_hash(path), **_revisions(names)} | ({"run": searched.hash} if searched else {})
     opened = RunDir.open(out, "calibrate", identity, inputs, fresh)
-    if opened.complete:
-        opened.close()
-        return opened.summary()
-    try:
+    with working_in(opened):
+        if opened.complete:
+            return opened.summary()
         with Journal(opened.file("journal.sqlite")) as journal:
             desk = _Desk(known, journal, spending, thinking)
             said = asyncio.run(_judge_all(judges, exchanges, desk, progress))
@@ -126,11 +126,6 @@ def calibrate(
             summary["findings"] = searched.corrected([e.violation for e in exchanges], judged)
             atomic_write_json(opened.file("corrected.json"), summary["findings"])
         return opened.finish(_status(summary, len(exchanges)), {**summary, "usage": asdict(usage)})
-    except UsageError:
-        _forget(opened)
-        raise
-    finally:
-        opened.close()
 
 
 def _status(summary: Mapping[str, Any], n: int) -> Literal["complete", "inconclusive"]:
@@ -159,13 +154,6 @@ def _revisions(names: Sequence[str]) -> dict[str, str]:
     specs = [name.removeprefix("checks+") for name in names]
     found = {spec: model_revision(spec.removeprefix("local:")) for spec in specs if spec.startswith("local:")}
     return {spec: revision for spec, revision in found.items() if revision}
-
-
-def _forget(run: RunDir) -> None:
-    """Undo the start of a run that a wrong input ended, so that the mended command may start there."""
-    if not run.resumed:
-        for file in (*run.path.glob("journal.sqlite*"), run.file("config.json")):
-            file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

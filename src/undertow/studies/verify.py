@@ -28,6 +28,7 @@ from undertow.stats.intervals import Difference, paired_difference
 from undertow.store.journal import Journal
 from undertow.store.run import RunDir, config_hash, file_hash, read_manifest
 from undertow.store.tables import read_table, to_jsonable, write_table
+from undertow.store.undo import working_in
 from undertow.studies.capability import Task, load_tasks
 from undertow.studies.capability import capability as capability_change
 from undertow.studies.moved import fresh_search, same_pool
@@ -128,17 +129,10 @@ def verify(
     identity = {**_told(roles), "replicates": replicates, **beside.identity()}
     inputs = {"search": searched.hash, **roles.revisions(), **beside.inputs()}
     opened = RunDir.open(out, "verify", identity, inputs, fresh)
-    try:
+    with working_in(opened):
         if opened.complete:
             return opened.summary()
         return _compare(opened, searched, roles, beside, progress)
-    except UsageError:
-        if not opened.resumed:  # a wrong input ended it at once: the mended command may start there
-            for file in (*opened.path.glob("journal.sqlite*"), opened.file("config.json")):
-                file.unlink(missing_ok=True)
-        raise
-    finally:
-        opened.close()
 
 
 def _told(roles: Roles) -> dict[str, str | None]:

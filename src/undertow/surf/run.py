@@ -16,6 +16,7 @@ from undertow.records import Rate
 from undertow.store.journal import Journal
 from undertow.store.run import RunDir, file_hash
 from undertow.store.tables import to_jsonable
+from undertow.store.undo import working_in
 from undertow.surf.ask import Tally
 from undertow.surf.bank import open_generator, pool_hash
 from undertow.surf.config import SurfConfig
@@ -88,10 +89,9 @@ def run_surf(
     if prompts:
         inputs["prompts"] = file_hash(prompts)
     run = RunDir.open(out, "surf", identity, inputs, fresh)
-    if run.complete:
-        run.close()
-        return run.summary()
-    try:
+    with working_in(run):
+        if run.complete:
+            return run.summary()
         cost = estimate_search(roles, config)["cost_usd"]
         if cost and cost[1] > 0:
             progress.say(f"this search may cost {cost[0]:,.2f} to {cost[1]:,.2f} US dollars")
@@ -113,11 +113,6 @@ def run_surf(
             kinds = ", ".join(f"{n} {kind}" for part in failed for kind, n in part.items())
             progress.say(f"inconclusive, too many failures: {kinds}; the same command asks for them again")
         return run.finish(status, summary)
-    except UsageError:
-        _forget(run)
-        raise
-    finally:
-        run.close()
 
 
 def plan_surf(
@@ -146,16 +141,6 @@ def plan_surf(
     )
     told = to_jsonable({**planned, "roles": [asdict(each) for each in planned["roles"]]})
     return {"status": "complete", "dry_run": True, "rubric": known.name, **told}
-
-
-def _forget(run: RunDir) -> None:
-    """Undo the start of a run that a wrong input ended, so that the mended command may start there."""
-    journal = run.file("journal.sqlite")
-    with Journal(journal) as paid:
-        keep = run.resumed or bool(paid.counts())
-    if not keep:
-        for file in (*run.path.glob(f"{journal.name}*"), run.file("config.json")):
-            file.unlink(missing_ok=True)
 
 
 async def _work(
