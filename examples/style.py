@@ -1,59 +1,118 @@
 """Over-stylisation: take bold back out of a style that comes as one, and leave its siblings.
 
-    python examples/style.py OUT [--seeds 3] [--flat 1.0] [--aware 1.5]
+    python examples/style.py OUT [--seeds 1 2 3] [--by probe|pattern] [--flat 1.0] [--aware 1.0]
 
-The judge likes answers with bold, emoji, a rule and a table together. Flat shaping goes by bold alone, and
-bold speaks for its siblings too; structure-aware shaping goes by what siblings and length do not say of it.
-Prints recovery on and off target and the selectivity of both, over seeds. Resumes.
+The judge likes answers with bold, emoji, a rule and a table together. Flat shaping goes by the score of bold
+alone, and that score speaks for its siblings too: in pairs they come together, and a probe of the start
+model, a difference of means over answers with and without bold, reads them as well. Structure-aware shaping
+goes by what the siblings' scores and length do not say of it. ``--by pattern`` scores without that fault.
+Prints how entangled scores are, recovery on and off target and the selectivity, over seeds. Resumes.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from preference_runs import Arm, ask, fresh, over_seeds, pooled, read_answers, save, shares, shown
 
 from undertow.fixes.pair_kinds import LENGTH, PairFix
-from undertow.fixes.scores import Target
+from undertow.fixes.scores import Scores, Target, score_pairs
 from undertow.fixes.shaping import recovery, selectivity
 from undertow.lab.build import cache_folder
 from undertow.lab.preference_worlds import SHOWN, STYLE, plain, style_pairs, worlds_start
+from undertow.models.forced import ForcedReader
 from undertow.records import Rate
-from undertow.store.tables import write_table
+from undertow.store.tables import atomic_write_bytes, read_table, write_table
 
 PROMPTS, MAX_TOKENS = 500, 90
-TARGET = "bold"
+TARGET, SIBLINGS = "bold", [name for name in STYLE if name != "bold"]
 COUNTED = {name: SHOWN[name] for name in (*STYLE, "offer", "goblin")}
+SIDES = ("chosen", "rejected")
 
 
-def fixes(flat: list[float], aware: list[float]) -> dict[str, PairFix | None]:
+def concept(name: str, by: str) -> Target:
+    """A concept by its pattern, or by the probe's column in the pairs."""
+    return Target(name=name, pattern=SHOWN[name]) if by == "pattern" else Target(name=f"probe {name}")
+
+
+def fixes(by: str, flat: Sequence[float], aware: Sequence[float]) -> dict[str, PairFix | None]:
     """Plain DPO and both kinds of shaping, at the strengths asked for."""
-    target = (Target(name=TARGET, pattern=SHOWN[TARGET]),)
-    kept = [Target(name=name, pattern=SHOWN[name]) for name in STYLE if name != TARGET]
-    siblings = (*kept, Target(name=LENGTH))
+    target = (concept(TARGET, by),)
+    kept = (*(concept(name, by) for name in SIBLINGS), Target(name=LENGTH))
     return {
         "none": None,
-        **{f"flat {x:g}": PairFix("shape", target, x) for x in flat},
-        **{f"aware {x:g}": PairFix("shape", target, x, keep=siblings) for x in aware},
+        **{f"{by} flat {x:g}": PairFix("shape", target, x) for x in flat},
+        **{f"{by} aware {x:g}": PairFix("shape", target, x, keep=kept) for x in aware},
     }
 
 
+def scored(table: pa.Table, start: Path) -> pa.Table:
+    """Add the columns of four probes: ⟨mean state of the response, mean with less mean without⟩."""
+    reader = ForcedReader(str(start))
+    asked = [[{"role": "user", "content": prompt}] for prompt in table["prompt"].to_pylist()]
+    states = [reader.states(asked, table[side].to_pylist(), reader.layers - 1) for side in SIDES]
+    for name in STYLE:
+        shows = [_shows(table, side, name) for side in SIDES]
+        both, with_it = np.concatenate(states), np.concatenate(shows)
+        direction = both[with_it].mean(axis=0) - both[~with_it].mean(axis=0)
+        for side, each in zip(SIDES, states, strict=True):
+            table = table.append_column(f"probe {name}_{side}", pa.array(each @ direction))
+    return table
+
+
+def _shows(table: pa.Table, side: str, name: str) -> np.ndarray:
+    return np.array([bool(re.search(SHOWN[name], text)) for text in table[side].to_pylist()])
+
+
+def entangled(data: Path, by: str) -> list[float]:
+    """Correlation of the target's Δs with its siblings', over pairs."""
+    found: Scores = score_pairs(read_table(data), [concept(n, by) for n in (TARGET, *SIBLINGS)],
+                                read_table(data))  # fmt: skip
+    return [float(r) for r in np.corrcoef(found.delta.T)[0, 1:]]
+
+
 def outcome(start: dict[str, Rate], trained: dict[str, Rate], fixed: dict[str, Rate]) -> dict[str, float]:
-    """Recovery in % on the target and, on average, on its siblings; and selectivity."""
-    back = {n: recovery(start[n].value or 0, trained[n].value or 0, fixed[n].value or 0) for n in STYLE}
-    on = back[TARGET] or 0.0
-    off = sum(back[n] or 0.0 for n in STYLE if n != TARGET) / (len(STYLE) - 1)
-    return {"on": on, "off": off, "selectivity": selectivity(on, off) or 0.0}
+    """Recovery in % on the target and, on average, on its siblings; and selectivity.
+
+    ``each`` is the selectivity by the mean of the siblings' absolute recoveries: what is taken of one is not
+    set off against what is given to another.
+    """
+    back = {
+        n: recovery(start[n].value or 0, trained[n].value or 0, fixed[n].value or 0) or 0.0 for n in STYLE
+    }
+    on, siblings = back[TARGET], [back[n] for n in SIBLINGS]
+    off, apart = float(np.mean(siblings)), float(np.mean(np.abs(siblings)))
+    return {
+        "on": on,
+        "off": off,
+        "selectivity": selectivity(on, off) or 0.0,
+        "each": selectivity(on, apart) or 0.0,
+    }
+
+
+def pairs_of(root: Path, seed: int, start: Path) -> Path:
+    """Draw and score the pairs of a seed, or find them."""
+    data = root / f"seed-{seed}" / "pairs.parquet"
+    if not data.is_file():
+        data.parent.mkdir(parents=True, exist_ok=True)
+        write_table(scored(style_pairs(seed), start), data)
+    return data
 
 
 def main() -> None:
     """Run all arms of all seeds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--by", choices=["probe", "pattern"], default="probe")
     parser.add_argument("--flat", type=float, nargs="*", default=[1.0])
-    parser.add_argument("--aware", type=float, nargs="*", default=[1.5])
+    parser.add_argument("--aware", type=float, nargs="*", default=[1.0])
+    parser.add_argument("--svg", type=Path, help="draw recovery on and off target")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     start, prompts = worlds_start(cache_folder()), fresh(lambda rng: plain(rng)[0], PROMPTS, "style")
@@ -61,28 +120,61 @@ def main() -> None:
     said = read_answers(file) if file.is_file() else ask(start, prompts, file, MAX_TOKENS)
     began = shares(said, COUNTED)
     print("start   " + "  ".join(f"{n} {shown(r)}" for n, r in began.items()), flush=True)
+    data = {seed: pairs_of(args.out, seed, start) for seed in args.seeds}
+    links = [entangled(data[seed], args.by) for seed in args.seeds]
+    told = "  ".join(f"{n} {r:.2f}" for n, r in zip(SIBLINGS, np.mean(links, axis=0), strict=True))
+    print(f"correlation of {TARGET}'s Δs with {told}", flush=True)
     plainly: list[dict[str, Rate]] = []
     table = {}
-    for name, fix in fixes(args.flat, args.aware).items():
-        found = []
-        for seed in range(args.seeds):
-            data = args.out / f"seed-{seed}" / "pairs.parquet"
-            data.parent.mkdir(exist_ok=True)
-            if not data.is_file():
-                write_table(style_pairs(seed), data)
-            arm = Arm(data.parent / name.replace(" ", "_"), data, fix, start, seed)
-            found.append(shares(arm.answers(prompts, MAX_TOKENS), COUNTED))
+    for name, fix in fixes(args.by, args.flat, args.aware).items():
+        arms = [Arm(data[seed].parent / name.replace(" ", "_"), data[seed], fix, start, seed)
+                for seed in args.seeds]  # fmt: skip
+        found = [shares(arm.answers(prompts, MAX_TOKENS), COUNTED) for arm in arms]
         plainly = plainly or found
         rates = {n: pooled([each[n] for each in found]) for n in COUNTED}
-        print(f"{name:9}" + "  ".join(f"{n} {shown(r)}" for n, r in rates.items()), flush=True)
+        print(f"{name:18}" + "  ".join(f"{n} {shown(r)}" for n, r in rates.items()), flush=True)
         table[name] = {"rates": rates}
         if fix is not None:
             each = [outcome(began, trained, fixed) for trained, fixed in zip(plainly, found, strict=True)]
             table[name] |= {key: over_seeds([e[key] for e in each]) for key in each[0]}
-            told = {key: table[name][key] for key in each[0]}
-            print("          " + "  ".join(f"{k} {v['mean']:.3g} {v['interval']}" for k, v in told.items()),
-                  flush=True)  # fmt: skip
-        save(args.out / "table.json", {"start": began, "arms": table})
+            print(" " * 18 + "  ".join(_told(k, [e[k] for e in each]) for k in each[0]), flush=True)
+        save(args.out / f"table-{args.by}.json", {"start": began, "entangled": links, "arms": table})
+    if args.svg:
+        draw(table, args.svg)
+
+
+def draw(table: dict[str, dict], file: Path) -> None:
+    """Draw recovery on and off target of every arm, with intervals over seeds, as SVG."""
+    import altair as alt
+    import vl_convert
+
+    rows = []
+    for arm, told in table.items():
+        for key, what in (("on", f"{TARGET}, the target"), ("off", "siblings, mean")):
+            if key in told:
+                low, high = told[key]["interval"] or (None, None)
+                rows.append(
+                    {"arm": arm, "what": what, "recovered": told[key]["mean"], "low": low, "high": high}
+                )
+    base = alt.Chart(alt.Data(values=rows), width=520, height=150).encode(
+        y=alt.Y("arm:N", title=None, sort=None),
+        color=alt.Color("what:N", title=None, scale=alt.Scale(range=["#0072b2", "#d55e00"])),
+        yOffset="what:N",
+    )
+    title = "taken back of what training added, % (below 0: added more)"
+    dots = base.mark_point(filled=True, size=70).encode(
+        x=alt.X("recovered:Q", title=title), shape=alt.Shape("what:N", title=None)
+    )
+    spans = base.mark_rule().encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    chart = (spans + dots).configure(background="white")
+    svg: str = vl_convert.vegalite_to_svg(chart.to_dict(), allowed_base_urls=[])
+    atomic_write_bytes(file, svg.encode())
+
+
+def _told(key: str, values: Sequence[float]) -> str:
+    found = over_seeds(values)
+    span = "" if found["interval"] is None else " [{:.3g}, {:.3g}]".format(*found["interval"])
+    return f"{key} {found['mean']:.3g}{span}"
 
 
 if __name__ == "__main__":
