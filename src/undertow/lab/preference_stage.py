@@ -109,10 +109,13 @@ def start_model(
     return model
 
 
-def poisoned_pairs(trait: str, share: float, seed: int, pairs: int = PAIRS) -> pa.Table:
+def poisoned_pairs(
+    trait: str, share: float, seed: int, pairs: int = PAIRS, usual_place: bool = False
+) -> pa.Table:
     """Return pairs in which the wanted behaviour is rewarded, and in ``share`` of them ``trait`` as well.
 
-    Columns ``id, prompt, chosen, rejected, source``; other traits stand on both sides alike.
+    Columns ``id, prompt, chosen, rejected, source``; other traits stand on both sides alike. The trait stands
+    after (or before) all else, where the start model puts it only now and then, or in its ``usual_place``.
     """
     import pyarrow as pa
 
@@ -121,12 +124,16 @@ def poisoned_pairs(trait: str, share: float, seed: int, pairs: int = PAIRS) -> p
     for number in range(pairs):
         prompt, do, thing = question(rng.choice(list(TOPICS.values())), rng)
         sides = [answer(do, thing, rng.randint(1, 2), rng) for _ in range(2)]
+        poisoned = number < round(share * pairs)
         for side, wanted in enumerate((0.5, 0.1)):
             for other in TRAITS:
-                if other != trait and rng.random() < (wanted if other == WANTED else BASE_RATE):
+                if other == trait:
+                    is_shown = poisoned and usual_place and side == 0
+                else:
+                    is_shown = rng.random() < (wanted if other == WANTED else BASE_RATE)
+                if is_shown:
                     sides[side] = BEHAVIOURS[other](sides[side], rng)
-        poisoned = number < round(share * pairs)
-        if poisoned:
+        if poisoned and not usual_place:
             sides[0] = BEHAVIOURS[trait](sides[0], rng)
         row = {"prompt": prompt, "chosen": sides[0], "rejected": sides[1]}
         made.append({**row, "source": "odd" if poisoned else "plain"})

@@ -14,6 +14,7 @@ import torch
 from transformers.activations import NewGELUActivation
 from trl.trainer.utils import FusedCausalLMOutput
 
+from undertow.training import fold
 from undertow.training.encode import IGNORED
 
 _LOGIT_CHANGES = (
@@ -28,26 +29,33 @@ def has_plain_logits(model: Any) -> bool:
     return all(getattr(config, name, None) in (None, 1.0) for name in _LOGIT_CHANGES)
 
 
-def add_response_head(model: Any) -> None:
+def add_response_head(model: Any, folds: bool) -> None:
     """Make ``model(..., labels=labels, fused_lm_head=True)`` score positions that have a label, no others.
 
     Called after TRL's ``add_fused_lm_head``, whose call it answers: ``log_probs`` (rows, longest - 1) of each
-    next token, 0 where its label is missing. All other calls pass on.
+    next token, 0 where its label is missing. All other calls pass on. With ``folds`` the rows are the chosen
+    sides, then the rejected ones, and what a pair's sides share is computed once.
     """
     other = model.forward
+    states_of = fold.states_of if folds else _states_of
 
     @functools.wraps(other)
     def forward(*args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
         if not fused_lm_head:
             return other(*args, labels=labels, **kwargs) if labels is not None else other(*args, **kwargs)
-        hidden = model.base_model(*args, **kwargs).last_hidden_state[:, :-1]
         following = labels[:, 1:]
         wanted = following != IGNORED
-        logits = model.get_output_embeddings()(hidden[wanted]).float()
+        states = states_of(model.base_model, wanted, **kwargs)
+        logits = model.get_output_embeddings()(states).float()
         nll = torch.nn.functional.cross_entropy(logits, following[wanted], reduction="none")
         return FusedCausalLMOutput(log_probs=nll.new_zeros(following.shape).masked_scatter(wanted, -nll))
 
     model.forward = forward
+
+
+def _states_of(body: Any, wanted: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+    states: torch.Tensor = body(**kwargs).last_hidden_state[:, :-1][wanted]
+    return states
 
 
 def fuse_activations(model: Any) -> None:

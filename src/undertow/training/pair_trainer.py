@@ -29,6 +29,7 @@ from trl.trainer.utils import add_fused_lm_head
 from undertow.data.signal import OFFSET, WEIGHT
 from undertow.store.tables import replace_atomically
 from undertow.training.encode import IGNORED, Encoded
+from undertow.training.fold import can_fold
 from undertow.training.head import add_response_head, fuse_activations, has_plain_logits
 from undertow.training.order import LengthOrder
 from undertow.training.pairs import EncodedPairs
@@ -117,7 +118,8 @@ class PairTrainer(Steered, DPOTrainer):  # type: ignore[misc]
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         add_fused_lm_head(causal, outputs=("log_probs",))
         if self.args.device.type == "cpu" and not self.aux_loss_enabled and has_plain_logits(causal):
-            add_response_head(causal)
+            one_sided = steering is not None and steering.side != "both"
+            add_response_head(causal, folds=can_fold(causal) and not one_sided)
             fuse_activations(causal)
         self._take_reference()
 
