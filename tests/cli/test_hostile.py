@@ -57,9 +57,10 @@ def test_lines_and_tables_obey_nothing(printed, text):
 
 
 def test_markup_of_a_text_is_text(printed):
-    made = output.table(("[b]h[/b]",), [("[i]c[/i]",)])
-    said = plain(printed(lambda: output.show(["[bold red]x[/] [link=http://evil.example]y[/link]", made])))
-    for part in ("[bold red]x[/]", "[link=http://evil.example]y[/link]", "[b]h[/b]", "[i]c[/i]"):
+    made = output.table(("[b]h[/b]",), [("[i]c[/i] :boat:",)])
+    line = "[bold red]x[/] [link=http://evil.example]y[/link] prefix:kite: z"
+    said = plain(printed(lambda: output.show([line, made])))
+    for part in (line, "[b]h[/b]", "[i]c[/i]", ":boat:"):
         assert part in said
 
 

@@ -68,7 +68,7 @@ def show(parts: Iterable[str | Table]) -> None:
     """Print lines, as they are, and tables made by :func:`table` on stdout."""
     from rich.console import Console
 
-    console = Console(file=sys.stdout)
+    console = Console(file=sys.stdout, emoji=False)
     for part in parts:
         if isinstance(part, str):
             console.print(redact(safe_text(part)), markup=False, highlight=False, soft_wrap=True)

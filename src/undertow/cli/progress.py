@@ -200,7 +200,7 @@ def terminal_progress() -> Iterator[Bars | Lines]:
     from rich.console import Console
 
     stderr = sys.stderr
-    console = Console(file=stderr)
+    console = Console(file=stderr, emoji=False)
     with redirect_stdout(stderr):
         if not console.is_terminal or console.is_dumb_terminal:
             yield Lines(stderr)
