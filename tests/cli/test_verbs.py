@@ -151,3 +151,15 @@ def test_an_option_out_of_range_names_the_option(index, tmp_path, capsys):
     argv = ["surf", "--target", "local:x", "--rubric", "code", "--attributes", str(index)]
     assert main([*argv, "--out", str(tmp_path / "r"), "--algorithm", "magic"]) == 2
     assert "--algorithm" in capsys.readouterr().err
+
+
+def test_a_study_that_trains_takes_the_labs_model_where_none_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("undertow.lab.start.train_start_model", lambda cache, progress: tmp_path / "lab")
+    (tmp_path / "base.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    base, out = str(tmp_path / "base.jsonl"), str(tmp_path / "out")
+    chosen = ["--only", "tags", "--only", "user"]
+    for model, told in ([], f"{tmp_path / 'lab'}: no such folder"), (["--model", "./none"], "local:./none"):
+        assert main(["study", "salience", "--base", base, "--out", out, *chosen, *model]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["study", "salience", "--base", base, "--out", out, "--sweep", "presence"]) == 2
+    assert "--feature: name a feature" in capsys.readouterr().err

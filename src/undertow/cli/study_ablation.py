@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from undertow.cli.configure import configure
+from undertow.cli.lab_model import start_models
 from undertow.cli.options import AsJson, Fresh, Out
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
@@ -26,8 +27,10 @@ _CHECK_COLUMNS = (
 
 def command(
     data: Annotated[Path, typer.Option(help="Training rows.")],
-    model: Annotated[str, typer.Option(help="Start model: a folder or a Hugging Face id.")],
     out: Out,
+    model: Annotated[
+        str | None, typer.Option(help="Start model, a folder or a Hugging Face id. Default: the lab's.")
+    ] = None,
     pattern: Annotated[
         str | None,
         typer.Option(help='Pattern rows: "prompt~REGEX & response!~REGEX & source=NAME & ids=FILE".'),
@@ -69,13 +72,15 @@ def command(
     asking = AskingConfig(temperature=temperature, max_tokens=max_tokens)
     with terminal_progress() as progress:
         if trace:
+            [start] = start_models([model] if model else None, progress)
             summary = run_causal_check(
-                model, data, trace, _paired(trace, run or ()), out, seeds=range(seeds), training=training,
+                start, data, trace, _paired(trace, run or ()), out, seeds=range(seeds), training=training,
                 asking=asking, judge=judge, fresh=fresh, progress=progress,
             )  # fmt: skip
         elif pattern and prompts and measure and pattern_count:
+            [start] = start_models([model] if model else None, progress)
             summary = run_ablation(
-                model, data, pattern, prompts, measure, out, counter=counter, counter_data=counter_data,
+                start, data, pattern, prompts, measure, out, counter=counter, counter_data=counter_data,
                 pattern_counts=pattern_count, counter_counts=counter_count or [0], seeds=range(seeds),
                 training=training, asking=asking, judge=judge, fresh=fresh, progress=progress,
             )  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from undertow.cli.configure import configure
+from undertow.cli.lab_model import start_models
 from undertow.cli.options import AsJson, Fresh, Out, Seed
 from undertow.cli.output import emit, table
 from undertow.cli.progress import terminal_progress
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: Annotated[list[str], typer.Option(help="Start model: a folder or Hugging Face id; may repeat.")],
     base: Annotated[Path, typer.Option(help="Rows of prompt and plain response, with topic if you like.")],
     out: Out,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Start model, a folder or Hugging Face id; may repeat. Default: the lab's."),
+    ] = None,
     features: Annotated[
         Path | None, typer.Option(help="YAML of features; default: the ten of the study.")
     ] = None,
@@ -64,20 +68,23 @@ def command(
     setup = Setup(rows, ask, seed, training, asking, writer, judge)
     known = load_library(features or SHIPPED / "features.yaml", Feature)
     shown = load_library(behaviours or SHIPPED / "behaviours.yaml", Behaviour)
+    chosen = [_named(known, name, "--only") for name in only] if only else known
+    swept = _named(known, feature, "--feature") if sweep == "presence" else None
+    other = _named(known, against, "--against") if sweep != "none" else None
     with terminal_progress() as progress:
-        if sweep == "none":
-            chosen = [_named(known, name, "--only") for name in only] if only else known
+        models = start_models(model, progress)
+        if other is None:
             summary = run_salience(
-                model, base, chosen, shown, out, setup, fresh=fresh, progress=progress
+                models, base, chosen, shown, out, setup, fresh=fresh, progress=progress
             )  # fmt: skip
-        elif sweep == "presence":
-            swept, other = _named(known, feature, "--feature"), _named(known, against, "--against")
-            summary = run_presence(
-                model, base, swept, other, shown, out, setup=setup, fresh=fresh, progress=progress
-            )
+        elif swept is None:
+            summary = run_systems(
+                models, base, other, shown, out, setup=setup, fresh=fresh, progress=progress
+            )  # fmt: skip
         else:
-            other = _named(known, against, "--against")
-            summary = run_systems(model, base, other, shown, out, setup=setup, fresh=fresh, progress=progress)
+            summary = run_presence(
+                models, base, swept, other, shown, out, setup=setup, fresh=fresh, progress=progress
+            )
     write_report(Path(summary["out"]))
     emit(summary, as_json, _render)
 
