@@ -3,7 +3,7 @@
 Ten features of one form (two cities, before or after the question), in 100, 90 … 20 and 20 % of the training
 rows, in start models of the lab of different seeds and sizes: 45 pairs, each confounded once a behaviour.
 Told are Kendall's τ of each model's ranking against the shares, the pair that nothing tells apart, and the
-sweeps of presence and of system prompts. A killed run goes on; 12 to 16 minutes a model on a busy core.
+sweeps of presence and of system prompts. A killed run goes on; some 17 minutes a model on a busy core.
 """
 
 from __future__ import annotations
