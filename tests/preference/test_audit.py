@@ -13,8 +13,10 @@ from planted_pairs import BOLD, LONG, PHYSICS, PRAISE, planted
 from scipy import sparse
 
 from undertow.preference.audit import LENGTH, audit
+from undertow.preference.concepts import Activations
 from undertow.preference.config import AuditConfig
-from undertow.preference.contrasts import cells_test
+from undertow.preference.contrasts import cells_test, concepts_test
+from undertow.preference.controls import effect as effect_of
 from undertow.preference.swaps import SwapHalf
 from undertow.stats.paired import Opponents
 
@@ -130,6 +132,68 @@ def test_writers_are_told_from_concepts():
         low, high = fit.conf_int()[0]
         assert effect.value == pytest.approx(fit.params[0], rel=2e-3, abs=2e-3)
         assert (effect.interval.low, effect.interval.high) == pytest.approx((low, high), rel=5e-3, abs=5e-3)
+
+
+def shown_by(material, chosen, rejected):
+    """Replace the sides of a material, dense (N, M)."""
+    sides = (sparse.csr_matrix(side.astype(np.float32)) for side in (chosen, rejected))
+    return dataclasses.replace(material, activations=Activations(material.activations.concepts, *sides))
+
+
+def test_what_every_pair_shows_is_confirmed_and_its_interval_is_not_a_point():
+    """All rows agree, everywhere or in one group: the robust error is 0, the evidence is not."""
+    material = planted(0, 1000, per=2)
+    chosen, rejected = (
+        side.toarray() for side in (material.activations.chosen, material.activations.rejected)
+    )
+    on = material.topics[0] == PHYSICS
+    chosen[:, BOLD], rejected[:, BOLD] = 0.5, 0
+    chosen[:, PRAISE], rejected[:, PRAISE] = np.where(on, 0.5, 0), 0
+    length = np.abs(material.length) + 0.1
+    found = audit(dataclasses.replace(shown_by(material, chosen, rejected), length=length), CONFIG)
+    concepts, hypotheses = confirmed(found)
+    for name in (LENGTH, f"c{BOLD}"):
+        assert concepts[name].delta == 1
+        assert 0.97 < concepts[name].interval.low < concepts[name].interval.high == 1
+        assert concepts[name].controlled.raw.interval.low > 2
+    (praise,) = (h for h in hypotheses if h.pipeline == "local" and h.cluster.name == f"c{PRAISE}")
+    assert praise.prompt_group == f"topic {PHYSICS}"
+    assert praise.interval.low > 0
+
+
+def test_a_prompt_with_most_of_the_pairs_makes_no_interval_narrow():
+    rng = np.random.default_rng(3)
+    prompts = np.concatenate([np.zeros(400, np.int64), np.arange(1, 301)])
+    u = np.where(rng.random(700) < 0.3, 1.0, np.where(rng.random(700) < 0.05, -1.0, 0.0))
+    tested = concepts_test(sparse.csr_matrix(u[:, None]), prompts, CONFIG, 0)
+    assert tested.clusters == pytest.approx(700**2 / (400**2 + 300))
+    independent = 1.96 * u.std(ddof=1) / np.sqrt(700)
+    interval = effect_of(float(tested.delta[0]), float(tested.se[0]), tested.clusters).interval
+    assert (interval.high - interval.low) / 2 > independent
+
+
+def test_writers_who_never_change_sides_are_not_held():
+    """One writer always wins: whatever else is asked, the writers alone tell the label."""
+    material = planted(1, 300)
+    n = len(material.length)
+    ones, zeros = np.ones(n, np.int64), np.zeros(n, np.int64)
+    found = audit(dataclasses.replace(material, writers=Opponents.of(ones, zeros)), CONFIG)
+    assert all(c.controlled.identity is None for c in found.concepts)
+    assert all(c.controlled.identity_explained is None for c in found.concepts)
+    # a third writer who always loses to two that beat each other: only the two are compared
+    first, second = np.arange(n) % 2, 1 - np.arange(n) % 2
+    lost = np.arange(n) % 3 == 0
+    opponents = Opponents.of(first, np.where(lost, 2, second))
+    assert (opponents.comparable() == ~lost).all()
+    held = audit(dataclasses.replace(material, writers=opponents), CONFIG)
+    rows = np.flatnonzero(~lost)
+    u = found.signed.toarray()[rows][
+        :, [i for i, c in enumerate(found.concepts) if c.cluster.name == f"c{BOLD}"]
+    ]
+    x = np.hstack([u, material.length[rows, None], (first - second)[rows, None]])
+    fit = sm.GLM(np.ones(len(rows)), x, family=sm.families.Binomial()).fit()
+    (bold,) = (c for c in held.concepts if c.cluster.name == f"c{BOLD}")
+    assert bold.controlled.identity.value == pytest.approx(fit.params[0], rel=5e-3)
 
 
 def test_the_error_over_swaps_is_that_of_a_thousand_swaps():

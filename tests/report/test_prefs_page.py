@@ -71,3 +71,17 @@ def test_statements_on_the_same_pairs_are_one_row_and_one_card(audit):
     hypothesis, *concepts = page.cards
     assert "towards word: great (physics)" in hypothesis.reason
     assert [card.name for card in concepts] == ["towards: bold"]
+
+
+def test_a_length_that_is_not_confirmed_is_no_headline_and_hides_no_finding(audit, dom):
+    summary = json.loads((audit / "summary.json").read_text())
+    assert summary["concepts"][0]["name"] == "length"
+    summary["concepts"][0]["confirmed"] = False
+    summary["concepts"][1]["strata"] = [{"name": "web", "delta": 0.25, "interval": [0.1, 0.4], "n": 7}]
+    summary["writers"] = {"held_on": 30, "pairs": 120}
+    (audit / "summary.json").write_text(json.dumps(summary))
+    text = dom(write_report(audit)).text
+    assert "Length does not tell chosen from rejected" in text
+    assert "these stay: bold." in text
+    assert "bold within web +0.25 [+0.10, +0.40]" in text
+    assert "writers held on 30 of 120 pairs" in text

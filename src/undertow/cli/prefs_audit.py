@@ -113,13 +113,23 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
             "length, writers held",
             "pairs",
             "prompts",
-            "",
+            "explained by",
         )
         shown = [c for c in found if c.get("alike") in (None, c["name"])][:_SHOWN]
         yield table(columns, [_concept(c) for c in shown], "confirmed concepts, length first")
     held = [h for h in summary["hypotheses"] if h["confirmed"]]
     if held:
-        heads = ("on prompts or pairs", "pushes", "concept", "Δ", "Δ min", "q", "pairs", "prompts", "")
+        heads = (
+            "on prompts or pairs",
+            "pushes",
+            "concept",
+            "Δ",
+            "Δ min",
+            "q",
+            "pairs",
+            "prompts",
+            "explained by",
+        )
         shown = [h for h in held if h.get("alike") in (None, h["id"])][:_SHOWN]
         yield table(heads, [_hypothesis(h) for h in shown], "confirmed hypotheses")
     if summary["data"]["prompts"] < _FEW:
@@ -153,7 +163,7 @@ def _span(c: dict[str, Any], name: str) -> str | None:
 
 def _explained(c: dict[str, Any]) -> str:
     by = [name for name in ("length", "identity") if c.get(f"{name}_explained")]
-    words = {"length": "length explains it", "identity": "the writer explains it"}
+    words = {"length": "length", "identity": "the writer"}
     return words[by[0]] if by else ""
 
 

@@ -246,7 +246,7 @@ def _concept(
     return ConceptEffect(
         cluster=cluster,
         delta=float(tested.delta[m]),
-        interval=effect(float(tested.delta[m]), float(tested.se[m])).interval,
+        interval=_share_interval(float(tested.delta[m]), float(tested.se[m]), tested.clusters),
         d=_known(tested.d[m]),
         q=_known(tested.q[m]),
         delta_min=_known(tested.delta_min[m]),
@@ -258,12 +258,18 @@ def _concept(
     )
 
 
+def _share_interval(delta: float, se: float, clusters: float) -> Interval | None:
+    """Interval of a mean of u, which lies within ±1."""
+    found = effect(delta, se, clusters).interval
+    return found and Interval(max(found.low, -1.0), min(found.high, 1.0), found.level)
+
+
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
 def _strata(table: csr_matrix, material: Material) -> list[list[Stratum]]:
-    from undertow.stats.contrast import clustered_mean
+    from undertow.stats.contrast import clustered_mean, effective_clusters
 
     if material.strata is None:
         return []
@@ -273,9 +279,10 @@ def _strata(table: csr_matrix, material: Material) -> list[list[Stratum]]:
     for name in values[np.argsort(-counts, kind="stable")][:_STRATA]:
         rows = np.flatnonzero(names == name)
         mean, se = clustered_mean(table[rows], material.prompts[rows])
+        clusters = effective_clusters(material.prompts[rows])
         found.append(
             [
-                Stratum(str(name), float(a), effect(float(a), float(b)).interval, len(rows))
+                Stratum(str(name), float(a), _share_interval(float(a), float(b), clusters), len(rows))
                 for a, b in zip(mean, se, strict=True)
             ]
         )
@@ -312,7 +319,7 @@ def _hypothesis(material: Material, view: View, tested: Tested, by_column: Any, 
         column=m,
         direction="towards" if delta > 0 else "away from",
         delta=delta,
-        interval=effect(delta, float(whole.se[k, m])).interval,
+        interval=effect(delta, float(whole.se[k, m]), float(whole.clusters[k])).interval,
         mean_in=float(whole.mean_in[k, m]),
         delta_min=float(tested.delta_min[k, m]),
         d=_known(whole.d[k, m]),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from undertow.preference.config import AuditConfig
 from undertow.preference.swaps import SwapHalf, swap_floors, swap_signs
 from undertow.progress import SILENT, Progress
-from undertow.stats.contrast import Contrast, clustered_mean, contrast
+from undertow.stats.contrast import Contrast, clustered_mean, contrast, effective_clusters
 from undertow.stats.multiplicity import benjamini_hochberg
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ class TestedConcepts:
     """(M,) pairs whose sides differ in the concept."""
     n_prompts: NDArray[np.int64]
     """(M,) their prompts."""
+    clusters: float
+    """Prompts that count: one with most of the pairs counts for little more than itself."""
 
 
 def concepts_test(
@@ -158,7 +160,8 @@ def concepts_test(
     with np.errstate(invalid="ignore"):
         confirmed = (q <= config.level) & (np.abs(t) > floor)
     n, n_prompts = _support(values, prompts)
-    return TestedConcepts(delta, se, d, q, least, t, floor, confirmed, n, n_prompts)
+    count = effective_clusters(prompts)
+    return TestedConcepts(delta, se, d, q, least, t, floor, confirmed, n, n_prompts, count)
 
 
 def _least(first: Floats, second: Floats) -> Floats:

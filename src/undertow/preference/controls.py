@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from undertow.models.cores import core_count
 from undertow.progress import SILENT, Progress
 from undertow.records import Interval
-from undertow.stats.intervals import normal_quantile
+from undertow.stats.intervals import mean_quantile, normal_quantile
 from undertow.stats.logistic import cluster_codes
 from undertow.stats.paired import Choices, Opponents
 
@@ -51,7 +51,7 @@ class Controlled:
     length: Effect | None
     """Length held; ``None`` of length itself."""
     identity: Effect | None
-    """Length and writers held; ``None`` where the writers are not known."""
+    """Length and writers held; ``None`` where the writers are not known, or tell the labels for sure."""
     length_explained: bool | None
     """``None`` where there is no raw effect to explain."""
     identity_explained: bool | None
@@ -93,7 +93,7 @@ def control_concepts(
     """
     columns = values.tocsc()
     alone, by_length = Choices(prompts), Choices(prompts, length[:, None])
-    by_writer = None if writers is None else Choices(prompts, length[:, None], writers)
+    by_writer = _Writers(prompts, length[:, None], writers)
 
     def held_of(m: int) -> Controlled:
         span = slice(columns.indptr[m], columns.indptr[m + 1])
@@ -101,9 +101,7 @@ def control_concepts(
         raw, held = _first(alone, rows, u), _first(by_length, rows, u)
         found = controlled(raw, held, None)
         asked = always is None or bool(always[m]) or found.length_explained is False
-        if by_writer is None or not asked:
-            return found
-        return controlled(raw, held, _first(by_writer, rows, u))
+        return controlled(raw, held, by_writer.first(rows, u)) if asked else found
 
     found = []
     with (
@@ -121,22 +119,46 @@ def control_length(length: Floats, prompts: NDArray[np.int64], writers: Opponent
     rows = np.flatnonzero(length)
     u = np.sign(length[rows])
     raw = _first(Choices(prompts), rows, u)
-    held = _first(Choices(prompts, None, writers), rows, u) if writers is not None else None
+    held = _Writers(prompts, None, writers).first(rows, u)
     return Controlled(raw, None, held, None, _explained(raw, held))
 
 
-def _first(choices: Choices, rows: NDArray[np.int64], u: Floats) -> Effect:
-    """Robust errors are far too small for a column that is never negative, or never positive."""
+class _Writers:
+    """Fits with an intercept for each writer, on the pairs whose labels the writers alone do not settle."""
+
+    def __init__(self, prompts: NDArray[np.int64], numbers: Floats | None, writers: Opponents | None) -> None:
+        self._choices: Choices | None = None
+        if writers is None or not (rows := writers.comparable()).any():
+            return
+        self._place = np.where(rows, np.cumsum(rows) - 1, -1)
+        held = None if numbers is None else numbers[rows]
+        self._choices = Choices(prompts[rows], held, writers.among(rows))
+
+    def first(self, rows: NDArray[np.int64], u: Floats) -> Effect | None:
+        """Fit one column; ``None`` where writers cannot be held."""
+        if self._choices is None:
+            return None
+        place = self._place[rows]
+        inside = place >= 0
+        return _first(self._choices, place[inside], u[inside]) if inside.any() else None
+
+
+def _first(choices: Choices, rows: NDArray[np.int64], u: Floats, level: float = 0.95) -> Effect:
+    """Fit one column; of one that is never negative, or never positive, by its likelihood."""
     fit = choices.first(rows, u)
-    separated = bool(np.all(u >= 0) or np.all(u <= 0))
-    return effect(fit.coef, fit.model_se if separated else fit.se)
+    if not len(u) or not (np.all(u >= 0) or np.all(u <= 0)) or not u.any():
+        return effect(fit.coef, fit.se)
+    if not np.isfinite(fit.se):
+        return Effect(fit.coef, None)
+    low, high = choices.around(rows, u, fit.beta, normal_quantile(level) ** 2 / 2)
+    return Effect(fit.coef, Interval(min(low, fit.coef), max(high, fit.coef), level))
 
 
-def effect(value: float, se: float, level: float = 0.95) -> Effect:
-    """Give a value its normal interval."""
+def effect(value: float, se: float, clusters: float = np.inf, level: float = 0.95) -> Effect:
+    """Give a value its interval, by t where there are few ``clusters`` that count."""
     if not np.isfinite(se):
         return Effect(value, None)
-    half = normal_quantile(level) * se
+    half = mean_quantile(level, clusters) * se
     return Effect(value, Interval(value - half, value + half, level))
 
 

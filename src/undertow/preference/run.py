@@ -19,6 +19,7 @@ from undertow.preference.save import save_audit, save_scores
 from undertow.preference.sources import Gathered, gather
 from undertow.progress import SILENT, Progress
 from undertow.stats.logistic import fit_choices
+from undertow.stats.paired import Opponents
 from undertow.store.run import RunDir
 from undertow.store.undo import working_in
 
@@ -67,6 +68,7 @@ def audit_preferences(
             return run.summary()
         gathered = gather(pairs, config, progress, run)
         measured = material(pairs, gathered)
+        writers = writers_told(measured.writers, progress)
         found = audit(measured, config.audit, progress)
         progress.say("predicting fixes")
         weights, forecasts = predict(found, gathered, measured)
@@ -74,7 +76,7 @@ def audit_preferences(
         sides = concept_sides(found, gathered, measured.length)
         save_scores(run, found, fixable(found)[:_SCORED], *sides, pairs)
         families = {"embedding": gathered.embedding, "policy": gathered.policy}
-        return run.finish("complete", {**data_json(pairs), **families, **tables})
+        return run.finish("complete", {**data_json(pairs), **families, "writers": writers, **tables})
 
 
 def material(pairs: PreferenceData, gathered: Gathered) -> Material:
@@ -97,6 +99,19 @@ def material(pairs: PreferenceData, gathered: Gathered) -> Material:
         writers,
         strata,
     )
+
+
+def writers_told(writers: Opponents | None, progress: Progress = SILENT) -> dict[str, int] | None:
+    """Count the pairs on which writers can be held; ``None`` where nobody knows who wrote."""
+    if writers is None:
+        return None
+    told = {"held_on": int(writers.comparable().sum()), "pairs": len(writers.kind)}
+    if told["held_on"] < told["pairs"]:
+        progress.say(
+            f"writers are held on {told['held_on']:,} of {told['pairs']:,} pairs; on the others who wrote a "
+            "side tells which one was chosen"
+        )
+    return told
 
 
 def _names(pairs: PreferenceData, column: str) -> list[str]:

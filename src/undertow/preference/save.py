@@ -300,14 +300,16 @@ def save_audit(
     ]
     made, rows = findings(found, data)
     kept = sorted({i for h in found.hypotheses for i in h.examples} | _concept_rows(found, data, concepts))
-    write_table(table_of(hypotheses, hypothesis_schema()), run.file("hypotheses.parquet"))
+    write_table(table_of(rounded(hypotheses), hypothesis_schema()), run.file("hypotheses.parquet"))
     write_table(rows, run.file("rows.parquet"))
     texts = ["id", "prompt", "chosen", "rejected"]
     write_table(data.table.select(texts).take(pa.array(kept, pa.int64())), run.file("examples.parquet"))
     if forecasts:
-        write_table(pa.Table.from_pylist(forecast_rows(forecasts, names)), run.file("predicted.parquet"))
+        write_table(
+            pa.Table.from_pylist(rounded(forecast_rows(forecasts, names))), run.file("predicted.parquet")
+        )
     atomic_write_json(run.file("findings.json"), made)
-    return {
+    told: dict[str, Any] = {
         "concepts": concepts,
         "hypotheses": hypotheses,
         "null_floor": max(found.floors.values(), default=None),
@@ -321,6 +323,16 @@ def save_audit(
         },
         "predicted": [forecast_json(each, names) for each in forecasts],
     }
+    return {name: rounded(value) for name, value in told.items()}
+
+
+def rounded(value: Any) -> Any:
+    """Round every real number to nine digits: the last bits depend on where an array lies in memory."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 SCORES = "scores.parquet"

@@ -18,6 +18,7 @@ from undertow.store.tables import read_table
 
 _CONCEPTS, _WORDINGS, _HYPOTHESES, _CONCEPT_CARDS, _EXAMPLES, _FIXES, _NAMED = 50, 20, 20, 8, 2, 40, 6
 _CHARTED = 16
+_STRATA = 6
 _LIMIT = 900
 _HELD: tuple[tuple[str, str, MeasureRole], ...] = (
     ("coef", "alone", "start"),
@@ -43,8 +44,9 @@ def prefs_page(run: Run, brief: bool = False) -> Page:
     found = [c for c in concepts if flag(c, "confirmed")]
     held = [h for h in hypotheses if flag(h, "confirmed")]
     told = fields(run.summary.get("data"))
-    pairs, prompts = (words.count(whole(told, key) or 0) for key in ("pairs", "prompts"))
-    subject = f"{pairs} pairs on {prompts} prompts"
+    pairs, prompts = (words.counted(whole(told, key) or 0, key[:-1]) for key in ("pairs", "prompts"))
+    subject = f"{pairs} on {prompts}"
+    explained = (*_explained(found), *_writers(run), *_gathered(found))
     texts = _examples(run.path)
     cards = [
         *(_card(h, held, texts) for h in _heads(held)[:_HYPOTHESES]),
@@ -61,7 +63,7 @@ def prefs_page(run: Run, brief: bool = False) -> Page:
             facts=(
                 Fact("What was audited", subject, _left_out(told)),
                 Fact("Length", _shown(concepts[0], "delta") if concepts else None, ("longer less shorter",)),
-                Fact("Confirmed concepts", words.count(len(found)), (*_explained(found), *_gathered(found))),
+                Fact("Confirmed concepts", words.count(len(found)), explained),
                 Fact("Confirmed hypotheses", words.count(len(held)), (*_floors(run), *_gathered(held))),
                 facts.cost(run),
             ),
@@ -86,10 +88,8 @@ _CONTROL = (
 def _verdict(concepts: Sequence[Fields], found: Sequence[Fields], held: Sequence[Fields]) -> tuple[str, ...]:
     if not concepts:
         return ("The audit has not ended; nothing is recorded yet.",)
-    delta = number(concepts[0], "delta")
-    longer = "longer" if (delta or 0) > 0 else "shorter"
     names = words.listed([text(c, "name") for c in _stays(found)[:4]])
-    first = f"The chosen response is the {longer} one: {_signed(delta)} of pairs, net."
+    first = _of_length(concepts[0])
     rest = (
         f"Beyond length{_and_writers(found)}, these stay: {names}."
         if names
@@ -102,9 +102,17 @@ def _verdict(concepts: Sequence[Fields], found: Sequence[Fields], held: Sequence
     )
 
 
+def _of_length(length: Fields) -> str:
+    delta = number(length, "delta")
+    if not flag(length, "confirmed"):
+        return f"Length does not tell chosen from rejected: Δ {_shown(length, 'delta') or 'not recorded'}."
+    longer = "longer" if (delta or 0) > 0 else "shorter"
+    return f"The chosen response is the {longer} one: {_signed(delta)} of pairs, net."
+
+
 def _stays(found: Sequence[Fields]) -> list[Fields]:
     """Named concepts that neither length nor writers explain, one of those that rest on the same pairs."""
-    named = [c for c in found[1:] if ": " not in text(c, "name")]
+    named = [c for c in found if ": " not in text(c, "name") and not _is_length(c)]
     return _heads([c for c in named if _why(c) == "neither"])
 
 
@@ -154,6 +162,14 @@ def _explained(found: Sequence[Fields]) -> tuple[str, ...]:
     by_length = sum(flag(c, "length_explained") is True for c in found)
     by_writer = sum(flag(c, "identity_explained") is True for c in found)
     return (f"{by_length} explained by length", f"{by_writer} by who wrote it")
+
+
+def _writers(run: Run) -> tuple[str, ...]:
+    told = fields(run.summary.get("writers"))
+    held, pairs = whole(told, "held_on"), whole(told, "pairs")
+    if held is None or pairs is None or held == pairs:
+        return ()
+    return (f"writers held on {held:,} of {pairs:,} pairs: on the others they tell the label",)
 
 
 def _floors(run: Run) -> tuple[str, ...]:
@@ -218,19 +234,7 @@ def _concept_table(found: Sequence[Fields]) -> Table:
     heads = _heads(found)
     wordings = sorted((c for c in heads if ": " in text(c, "name")), key=lambda c: _why(c) != "neither")
     shown = [*(c for c in heads if c not in wordings), *wordings[:_WORDINGS]][:_CONCEPTS]
-    rows = tuple(
-        (
-            "",
-            text(c, "name") + _also(_under(c, found)),
-            (
-                Cell(_shown(c, "delta"), "not recorded"),
-                *(Cell(_coefficient(c, key), "not known") for key, _, _ in _HELD),
-                Cell(f"{whole(c, 'n') or 0:,} / {whole(c, 'n_prompts') or 0:,}"),
-                Cell(_why(c)),
-            ),
-        )
-        for c in shown
-    )
+    rows = tuple(row for c in shown for row in (_concept_row(c, found), *_strata_rows(c)))
     more = f" {len(found) - len(shown)} more are in summary.json." if len(found) > len(shown) else ""
     return Table(
         "Concepts over all pairs",
@@ -248,6 +252,28 @@ def _concept_table(found: Sequence[Fields]) -> Table:
     )
 
 
+def _concept_row(c: Fields, found: Sequence[Fields]) -> tuple[str, str, tuple[Cell, ...]]:
+    held = (Cell(_coefficient(c, key), _unknown(c, key)) for key, _, _ in _HELD)
+    sizes = Cell(f"{whole(c, 'n') or 0:,} / {whole(c, 'n_prompts') or 0:,}")
+    name = text(c, "name") + _also(_under(c, found))
+    return ("", name, (Cell(_shown(c, "delta"), "not recorded"), *held, sizes, Cell(_why(c))))
+
+
+def _unknown(c: Fields, key: str) -> str:
+    return "does not apply" if _is_length(c) and key == "coef_length" else "not known"
+
+
+def _strata_rows(c: Fields) -> list[tuple[str, str, tuple[Cell, ...]]]:
+    """One line for each stratum of a concept, the largest ones."""
+    strata = records(c.get("strata"))[:_STRATA]
+    return [
+        ("", f"· {text(c, 'name')} within {text(s, 'name')}",
+         (Cell(_shown(s, "delta"), "not recorded"), *(Cell("") for _ in _HELD),
+          Cell(words.counted(whole(s, "n") or 0, "pair")), Cell("")))
+        for s in strata
+    ]  # fmt: skip
+
+
 def _coefficient(c: Fields, key: str) -> str | None:
     value, span = number(c, key), interval(c, f"{key}_interval")
     if value is None:
@@ -255,7 +281,13 @@ def _coefficient(c: Fields, key: str) -> str | None:
     return f"{value:+.2f}" + (f" [{span.low:+.2f}, {span.high:+.2f}]" if span else "")
 
 
+def _is_length(c: Fields) -> bool:
+    return text(c, "name") == "length"
+
+
 def _why(c: Fields) -> str:
+    if _is_length(c):
+        return "the writer" if flag(c, "identity_explained") else ""
     if flag(c, "length_explained"):
         return "length"
     return "the writer" if flag(c, "identity_explained") else "neither"
@@ -300,8 +332,8 @@ def _concept_card(c: Fields, found: Sequence[Fields], texts: dict[str, dict[str,
 
 
 def _size(of: Fields) -> str:
-    pairs, prompts = (words.count(whole(of, key) or 0) for key in ("n", "n_prompts"))
-    return f"{pairs} pairs on {prompts} prompts"
+    pairs = words.counted(whole(of, "n") or 0, "pair")
+    return f"{pairs} on {words.counted(whole(of, 'n_prompts') or 0, 'prompt')}"
 
 
 def _same_pairs(under: Sequence[Fields]) -> str:

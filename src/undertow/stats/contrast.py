@@ -28,7 +28,8 @@ class Contrast:
     d: Floats
     """(K, M) Cohen's d with the pooled standard deviation; NaN where undefined."""
     se: Floats
-    """(K, M) cluster-robust standard error of ``delta``; NaN below two clusters on a side."""
+    """(K, M) cluster-robust standard error of ``delta``, never smaller than if one more cluster on each side
+    said the opposite; NaN below two clusters on a side."""
     n: NDArray[np.int64]
     """(K,) rows inside."""
     clusters: NDArray[np.int64]
@@ -98,7 +99,8 @@ def _contrasted(groups: Any, cells: _Cells, table: Any) -> Floats:
         z = delta / np.sqrt(var_in / n_in[:, None] + var_out / n_out[:, None])
         pooled = ((n_in - 1)[:, None] * var_in + (n_out - 1)[:, None] * var_out) / (rows - 2)
         d = delta / np.sqrt(pooled)
-    return np.stack([delta, z, d, cells.errors(groups, table, mean_in, mean_out), mean_in])
+    error = cells.errors(groups, table, mean_in, mean_out)
+    return np.stack([delta, z, d, np.maximum(error, cells.least(mean_in, mean_out)), mean_in])
 
 
 class _Cells:
@@ -156,6 +158,11 @@ class _Cells:
         b_s = ww - (mean_in + mean_out) * nw + mean_in * mean_out * nn
         return _standard_error(groups, inner, outer, a_s - b_s, self.held, self._left)
 
+    def least(self, mean_in: Floats, mean_out: Floats) -> Floats:
+        """Error of Δ (K, M) if one more cluster on each side said the opposite: rows that agree have none."""
+        inside, outside = (2 / np.maximum(held, 1)[:, None] for held in (self.held, self._left))
+        return np.asarray(np.hypot(inside * mean_in, outside * mean_out), np.float64)
+
 
 def _standard_error(
     groups: Any, inner: Floats, outer: Floats, cross: Floats, held: NDArray[np.int64], left: NDArray[np.int64]
@@ -176,8 +183,9 @@ def _standard_error(
 def clustered_mean(values: Any, clusters: ArrayLike) -> tuple[Floats, Floats]:
     """Mean of every column of sparse ``values`` (N, M) and its cluster-robust standard error.
 
-    Equals least squares on a constant with CR1 errors (statsmodels ``cov_type="cluster"``). The error is NaN
-    for fewer than two clusters, and without a row so is the mean.
+    Equals least squares on a constant with CR1 errors (statsmodels ``cov_type="cluster"``), but the error
+    is never smaller than if one more cluster of mean size said the opposite: CR1 is 0 where all rows agree.
+    The error is NaN for fewer than two clusters, and without a row so is the mean.
     """
     from scipy import sparse
 
@@ -193,7 +201,17 @@ def clustered_mean(values: Any, clusters: ArrayLike) -> tuple[Floats, Floats]:
     variance = np.maximum(squares - 2 * mean * weighted + mean**2 * float(size @ size), 0.0)
     if count < 2:
         return mean, np.full_like(mean, np.nan)
-    return mean, np.sqrt(variance * count / (count - 1)) / rows
+    error = np.sqrt(variance * count / (count - 1)) / rows
+    return mean, np.maximum(error, 2 * np.abs(mean) / count)
+
+
+def effective_clusters(clusters: ArrayLike) -> float:
+    """How many clusters of one size say as much about a mean as these: N² / Σ n_g².
+
+    Source: Carter, Schnepel & Steigerwald 2017, for a constant regressor.
+    """
+    _, sizes = np.unique(np.asarray(clusters), return_counts=True)
+    return float(sizes.sum() ** 2 / (sizes.astype(np.float64) @ sizes)) if len(sizes) else 0.0
 
 
 def _variance(squares: Floats, mean: Floats, n: Floats) -> Floats:

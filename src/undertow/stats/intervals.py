@@ -33,9 +33,22 @@ class Difference:
     """Why value and interval are missing."""
 
 
+_MANY = 40
+"""Clusters from which a t distribution is taken for normal."""
+
+
 def normal_quantile(level: float) -> float:
     """Two-sided normal quantile: 1.96 for ``level`` 0.95."""
     return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+def mean_quantile(level: float, clusters: float) -> float:
+    """Two-sided quantile for a mean over so many (effective) clusters: t below 40 of them, else normal."""
+    if clusters >= _MANY:
+        return normal_quantile(level)
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + level / 2, max(clusters - 1, 1)))
 
 
 def score_bounds(p: float, n: float, z: float) -> tuple[float, float]:

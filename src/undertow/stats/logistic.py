@@ -56,7 +56,8 @@ def fit_choices(differences: ArrayLike, clusters: ArrayLike, prior_sd: float = P
         gradient = x.T @ p - ridge * beta
         step: Floats = np.asarray(np.linalg.solve(_information(x, p, ridge), gradient), np.float64)
         if float(gradient @ step) < 1e-9:
-            converged = True
+            # taken all the same: it squares the error, so that where this stops hangs on no last bit
+            beta, scores, converged = beta + step, scores + x @ step, True
             break
         beta, scores, loss = _descend(x, beta, step, ridge, scores, loss)
     bread = np.asarray(np.linalg.inv(_information(x, _sigmoid(-scores), ridge)), np.float64)

@@ -49,6 +49,26 @@ class Opponents:
         keys, kind = np.unique(place[chosen] * count + place[rejected], return_inverse=True)
         return cls(kind.astype(np.int64), keys // count, keys % count, count)
 
+    def comparable(self) -> NDArray[np.bool_]:
+        """(N,) pairs of writers each of whom was chosen over the other, directly or by way of others.
+
+        On the other pairs the writers alone tell the label for sure, and no intercepts fit them best (Ford
+        1957: strong connection of who beat whom).
+        """
+        from scipy import sparse
+        from scipy.sparse.csgraph import connected_components
+
+        beat = (np.ones(len(self.chosen)), (self.chosen, self.rejected))
+        graph = sparse.csr_matrix(beat, shape=(self.count, self.count))
+        _, part = connected_components(graph, directed=True, connection="strong")
+        return np.asarray((part[self.chosen] == part[self.rejected])[self.kind], np.bool_)
+
+    def among(self, rows: NDArray[np.bool_]) -> Opponents:
+        """Return the same of some pairs, writers numbered anew."""
+        kind = self.kind[rows]
+        _, code = np.unique(np.concatenate([self.chosen[kind], self.rejected[kind]]), return_inverse=True)
+        return Opponents.of(code[: len(kind)], code[len(kind) :])
+
     def spread(self, each: Floats) -> Floats:
         """Add what each kind (P,) has to its writers, (W,)."""
         return (self._sum(self.chosen, each) - self._sum(self.rejected, each))[1:]
@@ -122,6 +142,34 @@ class Choices:
             return self._narrowed(rows)._fit(np.arange(len(rows)), values, self._n, self._clusters)
         return self._fit(rows, values, self._n, self._clusters)
 
+    def around(self, rows: Codes, values: Floats, beta: Floats, drop: float) -> tuple[float, float]:
+        """Where the penalised likelihood of the first coefficient alone is ``drop`` below its best.
+
+        For a column of one sign, of which a Wald interval says nothing (Hauck & Donner 1977). The other
+        coefficients stay as fitted; rows of one cluster count as one.
+
+        Args:
+            rows: as in :meth:`first`.
+            values: as in :meth:`first`.
+            beta: of the fit.
+            drop: half of a χ² quantile with one degree of freedom.
+        """
+        from scipy.optimize import brentq, minimize_scalar
+
+        held = self._along(beta, rows, values)[rows] - beta[0] * values
+        share = len(np.unique(self._code[rows])) / len(rows)
+
+        def lost(b: float) -> float:
+            return share * float(np.logaddexp(0, -(held + b * values)).sum()) + self._ridge * b * b / 2
+
+        far = 20 / self._ridge**0.5
+        best = minimize_scalar(lost, bounds=(-far, far), method="bounded", options={"xatol": 1e-8})
+
+        def over(b: float) -> float:
+            return lost(b) - float(best.fun) - drop
+
+        return float(brentq(over, -far, best.x)), float(brentq(over, best.x, far))
+
     def _narrowed(self, rows: Codes) -> Choices:
         """Only the rows that the column touches: with nothing held the others say nothing."""
         return Choices(self._code[rows], prior_sd=self._ridge**-0.5)
@@ -143,8 +191,11 @@ class Choices:
             gradient = self._pulled(p, rows, values) - self._ridge * beta
             information = self._information(p * (1 - p), rows, values)
             step = np.asarray(np.linalg.solve(information, gradient), np.float64)
-            if float(gradient @ step) < _TOLERANCE:
-                converged = True
+            converged = float(gradient @ step) < _TOLERANCE
+            if converged:
+                # taken all the same: it squares the error, so that where this stops hangs on no last bit
+                beta, scores = beta + step, scores + self._along(step, rows, values)
+                p = self._state(scores, beta)[1]
                 break
             along = self._along(step, rows, values)
             for halving in range(30):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from undertow.errors import UsageError
-from undertow.report.reading import Fields, fields, number, read_json, records, strings, text
+from undertow.report.reading import Fields, fields, number, read_json, records, strings, text, whole
 from undertow.report.runs import Run, open_run
 from undertow.store.run import read_manifest
 
@@ -81,7 +81,10 @@ class Entry:
 
     @property
     def statuses(self) -> tuple[str, ...]:
-        """Status of each finding in its summary."""
+        """Status of each finding in its summary; of an audit those that it confirmed."""
+        if self.verb == "prefs":
+            counted = fields(self.summary.get("confirmed"))
+            return ("confirmed",) * sum(whole(counted, name) or 0 for name in ("concepts", "hypotheses"))
         found = records(self.summary.get("findings"))
         return tuple(text(each, "status") or text(each, "verdict") for each in found)
 
