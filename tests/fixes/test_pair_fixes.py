@@ -7,12 +7,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from undertow.cli import main
+from undertow.data.preferences import CONTENT, content_hashes, load_preferences
 from undertow.errors import UsageError
 from undertow.fixes.pair_kinds import PairFix
 from undertow.fixes.pairs import fix_pairs
 from undertow.fixes.scores import Target
 from undertow.fixes.shaping import calibrated, recovery, residual, selectivity
 from undertow.store.run import file_hash
+from undertow.training.signal import data_file
 
 GOBLIN, BOLD = Target(name="goblin", pattern=r"goblin\w*"), Target(name="bold", pattern=r"\*\*\w+\*\*")
 N = 60
@@ -270,7 +273,8 @@ def test_of_two_wordings_the_one_that_elicits_more_is_taken(data, tmp_path):
     ("filter", {"targets": (Target(name="any", pattern="answer"),), "strength": 1.0}, "would remove all 60"),
     ("mask", {"targets": (Target(name="all", pattern="another.*"),)}, "leaves nothing of its response"),
     ("mask", {"targets": (Target(name="note"),)}, "needs patterns"),
-    ("downweight", {"gate": "^nothing"}, "nothing to downweight"),
+    ("downweight", {"gate": "^nothing"}, "gate '.nothing' matches no prompt; nothing to downweight"),
+    ("shape", {"strength": 0.0}, "strength 0: shape changes nothing"),
     ("inoculate", {}, "needs an instruction"),
     ("steer", {}, "needs the start model"),
     ("filter", {"targets": ()}, "needs a concept"),
@@ -303,3 +307,170 @@ def test_one_pair_gives_finite_columns_or_one_clear_line(how, more, says, tmp_pa
     with pytest.raises(UsageError, match=says) as told:
         run(path, tmp_path, how, **more)
     assert "\n" not in str(told.value)
+
+
+def _said(role, text):
+    return [{"role": role, "content": text}]
+
+
+def _jsonl(folder, made):
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    return folder / "rows.jsonl"
+
+
+def _arrow(folder, made):
+    """A folder as a saved Hugging Face data set is laid out."""
+    folder.mkdir()
+    table = pa.Table.from_pylist(made)
+    with pa.ipc.new_stream(str(folder / "data-00000.arrow"), table.schema) as out:
+        out.write_table(table)
+    return folder
+
+
+def _parquet(folder, made):
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(made), folder / "rows.parquet")
+    return folder / "rows.parquet"
+
+
+@pytest.mark.parametrize("write", [_jsonl, _arrow, _parquet])
+@pytest.mark.parametrize("shape", ["texts", "messages", "completions"])
+def test_every_column_stays_whatever_the_rows_are_written_as(write, shape, tmp_path):
+    own = [{"source": r["source"], "note": r["note"], "tags": [{"k": r["id"]}], "chosen_model": f"m{i % 3}"}
+           for i, r in enumerate(rows())]  # fmt: skip
+    made = []
+    for row, more in zip(rows(), own, strict=True):
+        prompt, chosen, rejected = (row[name] for name in ("prompt", "chosen", "rejected"))
+        if shape == "messages":
+            prompt, chosen = _said("user", prompt), _said("assistant", chosen)
+            rejected = _said("assistant", rejected)
+        made.append({"id": row["id"], **more, "prompt": prompt, "chosen": chosen, "rejected": rejected})
+        if shape == "completions":
+            rated = [{"response": text, "overall_score": score, "model": f"w{score}"}
+                     for text, score in ((rejected, 2.0), (chosen, 5.0))]  # fmt: skip
+            made[-1] = {"id": row["id"], **more, "instruction": prompt, "completions": rated}
+    summary, left = run(write(tmp_path / "in", made), tmp_path, "shape", strength=1.0)
+    assert [{name: row[name] for name in own[0]} for row in left] == own
+    texts = ("prompt", "chosen", "rejected")
+    assert [[row[name] for name in texts] for row in left] == [[r[name] for name in texts] for r in rows()]
+    assert summary["touched"] == {"odd": 8, "even": 8}
+    lost = {"completions": "best and worst became the pair"} if shape == "completions" else {}
+    assert summary["columns_not_kept"] == lost
+    if lost:
+        assert (left[0]["margin"], left[0]["rejected_model"]) == (3.0, "w2.0")
+    again, twice = run(tmp_path / "out", tmp_path / "again", "shape", strength=1.0)  # by the folder
+    assert twice == [{**row, "offset": 2 * row["offset"]} for row in left]
+    assert again["columns_not_kept"] == {}
+
+
+def test_odd_json_is_kept_as_it_can_be_and_rows_left_out_are_told(tmp_path):
+    odd = [1, "two", {}, None, {"a": {}}, "\ud800", [], 7.5, True]
+    made = [{**row, "odd": odd[i % len(odd)]} for i, row in enumerate(rows())]
+    made[0] = {**made[0], "id": "p1", "chosen": " "}  # left out, under the id of another
+    made[2] = {**made[2], "rejected": made[2]["chosen"]}
+    summary, left = run(_jsonl(tmp_path / "in", made), tmp_path, "shape", strength=1.0)
+    assert [row["note"] for row in left] == [1, *range(3, N)]
+    assert {row["odd"] for row in left} == {"1", "two", "{}", None, '{"a": {}}', "?", "[]", "7.5", "True"}
+    assert summary["left_out"] == {"a response is empty": 1, "both responses are equal": 1}
+    assert summary["first"]["both responses are equal"] == "line 3"
+    assert summary["counts"] == {"tried": N, "scored": N - 2, "failed": 2}
+
+
+def test_a_fix_of_a_steered_set_still_steers(data, tmp_path):
+    run(data, tmp_path, "shape", strength=1.0)
+    (tmp_path / "out" / "vector").write_bytes(b"direction")
+    steer = {"vector": "vector", "alpha": 2.0, "side": "both"}
+    (tmp_path / "out" / "training.json").write_text(json.dumps({"steer": steer}))
+    for name, former in (("folder", tmp_path / "out"), ("file", tmp_path / "out" / "data.parquet")):
+        _, left = run(former, tmp_path / name, "downweight", strength=0.5)
+        assert {"offset", "weight"} <= set(left[0])
+        rows_file, steered = data_file(tmp_path / name / "out")
+        assert rows_file.name == "data.parquet"
+        assert (steered.alpha, steered.vector.read_bytes()) == (2, b"direction")
+    with pytest.raises(UsageError, match="steers these pairs already"):
+        run(tmp_path / "out", tmp_path / "twice", "steer")
+
+
+def test_a_quarantined_set_is_read_by_its_folder_without_what_was_set_aside(data, tmp_path):
+    _, left = run(data, tmp_path, "quarantine", strength=0.5)
+    _, after = run(tmp_path / "out", tmp_path / "next", "shape", strength=1.0)
+    assert [row["note"] for row in after] == [row["note"] for row in left]
+
+
+def _audit(folder, data):
+    """The run directory of an audit, as far as a fix goes by it."""
+    pairs = load_preferences(data)
+    sides = {side: [float("goblin" in text) for text in pairs.table[side].to_pylist()]
+             for side in ("chosen", "rejected")}  # fmt: skip
+    folder.mkdir()
+    columns = {f"goblin_{side}": values for side, values in sides.items()}
+    told = {"id": pairs.table["id"], CONTENT: content_hashes(pairs.table), **columns}
+    pq.write_table(pa.table(told), folder / "scores.parquet")
+    manifest = {"tool": "undertow", "verb": "prefs", "status": "complete"}
+    for name in ("config.json", "manifest.json"):
+        (folder / name).write_text(json.dumps(manifest))
+    return folder
+
+
+def _fix(capsys, *argv):
+    code = main(["fix", *map(str, argv), "--concept", "goblin"])
+    said = capsys.readouterr()
+    return code, said.err.strip().removeprefix("error: ") or said.out
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_an_audit_fixes_the_data_it_read_and_what_fixes_made_of_it(ids, tmp_path, capsys):
+    made = rows() if ids else [{k: v for k, v in row.items() if k != "id"} for row in rows()]
+    data = _jsonl(tmp_path / "in", made)
+    audit = _audit(tmp_path / "audit", data)
+    last = data
+    kinds = [["--how", "filter", "--strength", "0.05"], ["--how", "inoculate", "--instruction", "Goblins!"],
+             ["--how", "shape"], ["--how", "downweight", "--strength", "0.5"]]  # fmt: skip
+    for number, more in enumerate(kinds):
+        code, said = _fix(capsys, audit, "--data", last, *more, "--out", tmp_path / f"fix{number}")
+        assert code == 0, said
+        last = tmp_path / f"fix{number}"
+    left = pq.read_table(last / "data.parquet")
+    assert {"offset", "weight", "policy_prompt", "source", "note"} <= set(left.column_names)
+    assert len(left) == N - 3
+
+    made[7] = {**made[7], "rejected": "something else"}
+    code, said = _fix(capsys, audit, "--data", _jsonl(tmp_path / "b", made), "--out", tmp_path / "o")
+    says = f"1 of 60 pairs do not read as in {audit}/scores.parquet, first pair '{'p7' if ids else '7'}'"
+    assert (code, says in said) == (2, True), said
+    made[7] = rows()[8] | {"id": "new", "prompt": "sums"}
+    more = [*rows(), made[7]] if ids else [*made[:7], *made[8:]]
+    code, said = _fix(capsys, audit, "--data", _jsonl(tmp_path / "c", more), "--out", tmp_path / "o")
+    says = "1 of 61 pairs are not in" if ids else "52 of 59 pairs do not read as in"
+    assert (code, "not the data this audit read" in said, says in said) == (2, True, True), said
+    pq.write_table(pq.read_table(audit / "scores.parquet").drop([CONTENT]), audit / "scores.parquet")
+    code, said = _fix(capsys, audit, "--data", data, "--out", tmp_path / "o")
+    assert (code, "run `undertow prefs` again with --fresh" in said) == (2, True)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("verb", "unfinished", "says"), [
+    (None, False, "no such run"),
+    ("fix", False, "is a `fix`; give the --out of `undertow prefs` or `undertow trace`"),
+    ("prefs", True, "this `prefs` has not finished; run it again"),
+    ("trace", True, "this `trace` has not finished; run it again"),
+])  # fmt: skip
+def test_a_run_that_nothing_can_be_fixed_by_is_named(verb, unfinished, says, data, tmp_path, capsys):
+    run = tmp_path / "run"
+    if verb is not None:
+        run.mkdir()
+        for name in ("config.json", "manifest.json")[: 1 if unfinished else 2]:
+            (run / name).write_text(json.dumps({"tool": "undertow", "verb": verb, "status": "running"}))
+    code, said = _fix(capsys, run, "--data", data, "--out", tmp_path / "o")
+    assert (code, said.startswith(f"{run}: {says}") or said) == (2, True)
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_fix_that_fails_leaves_no_folder_unless_it_was_there(data, tmp_path):
+    (tmp_path / "b" / "out").mkdir(parents=True)
+    for place in ("a", "b"):
+        with pytest.raises(UsageError, match="every response scores alike"):
+            run(data, tmp_path / place, "downweight", targets=(Target(name="x", pattern="never"),))
+    assert not (tmp_path / "a" / "out").exists()
+    assert (tmp_path / "b" / "out").exists()

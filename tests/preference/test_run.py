@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from undertow.cli.app import main
+from undertow.data.preferences import load_preferences
 from undertow.errors import UsageError
 from undertow.lab.pairs import draw_pairs, write_pairs
 from undertow.preference.config import AuditConfig, PrefsConfig
@@ -209,6 +210,13 @@ def test_a_confirmed_concept_goes_from_the_audit_into_a_fix(audited, lab, tmp_pa
     assert told["rows"]["removed"] == pytest.approx(carried, rel=0.05)
     assert main([*fixed, "--concept", "quotation", "--out", str(tmp_path / "b")]) == 2
     assert "not confirmed by the audit; it confirmed" in capsys.readouterr().err
+    pairs = load_preferences(lab[1]).table
+    other = pairs["rejected"].take(pa.array(range(len(pairs))[::-1]))
+    turned = pairs.set_column(pairs.column_names.index("rejected"), "rejected", other)
+    write_table(turned, tmp_path / "other.parquet")
+    argv = ["fix", str(audited[1]), "--data", str(tmp_path / "other.parquet"), "--concept", "word: goblin"]
+    assert main([*argv, "--out", str(tmp_path / "c")]) == 2
+    assert "not the data this audit read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
+import os
 import re
 
 import pyarrow as pa
@@ -28,6 +30,19 @@ def test_first_screen_of_a_demo_answers_the_five_questions(runs, dom):
     for answer in ("n = 40", "0 of 3 decoys reported", "0.032% failed", "3 min 41 s", "21,840 model calls"):
         assert answer in text
     assert "price not known" in text, "an unknown price is not free"
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(errno.EPERM, UsageError), (errno.ENOSPC, OSError)])
+def test_a_page_that_may_not_be_written_names_its_folder(fault, kind, runs, monkeypatch):
+    """The rename fails as in a folder of somebody else; a full disk stays what it is."""
+
+    def refuse(*paths):
+        raise OSError(fault, os.strerror(fault))
+
+    path = runs.demo()
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(kind, match=f"{path}: the page cannot be" if kind is UsageError else "space"):
+        write_report(path)
 
 
 def test_the_preference_chapter_shows_what_each_fix_did(runs, dom):

@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from undertow.cli.guard import guard
 from undertow.errors import UndertowError
 from undertow.text import redact, safe_text
 from undertow.version import __version__
@@ -114,6 +115,7 @@ def _debugging() -> bool:
 def _dispatch(argv: Sequence[str] | None, verbs: Sequence[tuple[str, str]]) -> int:
     """Run the verb; not by Typer's own ``main``, which would answer Ctrl-C and a closed pipe itself."""
     command = typer.main.get_command(build_app(verbs))
+    guard(command)
     try:
         with command.make_context("undertow", list(sys.argv[1:] if argv is None else argv)) as context:
             command.invoke(context)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from undertow.cli.options import AsJson, Fresh, Out, Seed
-from undertow.cli.output import emit, table
+from undertow.cli.output import emit, reasons, table
 from undertow.cli.progress import terminal_progress
 from undertow.errors import UsageError
 
@@ -173,10 +173,16 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
         yield table(("wording", "clause"), [(each["wording"], each["text"]) for each in summary["clauses"]])
         yield f"in {summary['out']}; test one: undertow verify MODEL MODEL --run SEARCH --system-after FILE"
         return
-    rows = summary["rows"]
+    left_out, rows = summary.get("left_out", {}), summary["rows"]
+    if left_out:
+        yield f"{summary['counts']['tried']:,} rows read, {sum(left_out.values()):,} of them left out"
+    yield from reasons({**left_out, **summary.get("noted", {})}, summary.get("first", {}))
+    for name, reason in summary.get("columns_not_kept", {}).items():
+        yield f"column {name} not kept: {reason}"
     changed = f", {summary['changed']:,} of them changed" if summary.get("changed") else ""
     yield f"{rows['before']:,} rows before, {rows['after']:,} after{changed}"
-    yield table(("source", "rows touched"), summary["touched"].items())
+    if set(summary["touched"]) - {""}:
+        yield table(("source", "rows touched"), summary["touched"].items())
     if summary.get("predicted"):
         effect = [(name, each["before"], each["after"]) for name, each in summary["predicted"].items()]
         yield table(("concept", "rewarded before", "predicted after"), effect)

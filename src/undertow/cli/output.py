@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -51,6 +51,12 @@ def emit(summary: Mapping[str, Any], as_json: bool, render: Render) -> None:
     code = EXIT_CODES.get(str(summary.get("status")), 0)
     if code:
         raise typer.Exit(code)
+
+
+def reasons(rows: Mapping[str, int], first: Mapping[str, str]) -> Iterator[str]:
+    """Say which rows of a data set were left out or are odd: how many, why, and the first place."""
+    for reason, n in rows.items():
+        yield f"{n:,} × {reason}" + (f", first at {first[reason]}" if reason in first else "")
 
 
 def emit_json(value: object) -> None:

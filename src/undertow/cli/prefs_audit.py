@@ -10,7 +10,7 @@ import typer
 
 from undertow.cli.configure import configure
 from undertow.cli.options import AsJson, DryRun, Fresh, Out, Seed
-from undertow.cli.output import emit, table
+from undertow.cli.output import emit, reasons, table
 from undertow.cli.progress import terminal_progress
 from undertow.errors import UsageError
 from undertow.text import one_line
@@ -97,8 +97,7 @@ def _render_data(summary: dict[str, Any]) -> Iterator[str | Table]:
     data = summary["data"]
     pairs, prompts, rows = (_counted(data[f"{noun}s"], noun) for noun in ("pair", "prompt", "row"))
     yield f"{pairs} on {prompts}, of {rows}"
-    for reason, n in {**data["dropped"], **data["noted"]}.items():
-        yield f"{n:,} × {reason}, first at {data['first'][reason]}"
+    yield from reasons({**data["dropped"], **data["noted"]}, data["first"])
 
 
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from undertow.data.messages import split_messages
 from undertow.data.read import RawTable, needs_columns, read_any, seen_columns
+from undertow.data.signal import rows_of
 from undertow.errors import UsageError
 from undertow.store.run import file_hash
 
@@ -45,7 +46,8 @@ def load_examples(path: Path, *, skip_bad: bool = False) -> ExampleTable:
     """Read a data set.
 
     Args:
-        path: ``.parquet``, ``.jsonl`` or ``.jsonl.gz``, or a folder of a Hugging Face data set.
+        path: ``.parquet``, ``.jsonl`` or ``.jsonl.gz``, a folder of a Hugging Face data set, or the run
+            directory of a fix.
         skip_bad: Leave rows without text and unreadable lines out, and count them, instead of stopping.
 
     Returns:
@@ -55,7 +57,7 @@ def load_examples(path: Path, *, skip_bad: bool = False) -> ExampleTable:
         UsageError: Missing, empty or unreadable file, wrong columns, a row without text, a history that is
             no list of turns, a repeated id.
     """
-    path = Path(path)
+    path = rows_of(Path(path))
     raw = read_any(path, skip_bad=skip_bad)
     columns = {"id": _ids(raw), "source": _optional(raw, "source"), **_turns(raw)}
     table, skipped = _without_blank(pa.table(columns), raw, skip_bad)

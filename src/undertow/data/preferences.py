@@ -6,6 +6,8 @@ row. The same pair twice counts once; the same prompt in many pairs stays and is
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from undertow.data import pairs
 from undertow.data.pairs import FAULT, PairColumns
 from undertow.data.read import RawTable, read_any
+from undertow.data.signal import rows_of
 from undertow.errors import UsageError
 from undertow.store.run import file_hash
 
@@ -25,6 +28,8 @@ WRITERS = ("chosen_model", "rejected_model")
 """Columns that say who wrote each side, where no others are named."""
 EMPTY, EQUAL, REPEATED = "a response is empty", "both responses are equal", "the same pair again"
 SWAPPED = "the same two responses stand the other way round in another pair"
+CONTENT = "content"
+"""Column of :func:`content_hashes` beside what was measured on pairs."""
 _BATCH = 20_000
 _SCALARS = ("id", "margin", *(name for couple in pairs.SCORES for name in couple))
 
@@ -52,6 +57,8 @@ class PreferenceData:
     """Oddity → rows that have it and were kept."""
     first: dict[str, str] = field(default_factory=dict)
     """Reason or oddity → the first place it was met, ``line 3`` or ``row 2 (the first is 0)``."""
+    at: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Number of each pair's row among the rows of the file, (n,); empty where no file was read."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -71,8 +78,9 @@ class PreferenceData:
         at = pa.array(rows)
         groups = np.unique(self.prompt_group[rows], return_inverse=True)[1].astype(np.int32)
         return PreferenceData(
-            self.table.take(at), groups, self.strata.take(at), self.path, self.hash, self.rows
-        )
+            self.table.take(at), groups, self.strata.take(at), self.path, self.hash, self.rows,
+            at=self.at[rows] if len(self.at) else self.at,
+        )  # fmt: skip
 
 
 def load_preferences(
@@ -85,9 +93,10 @@ def load_preferences(
     """Read pairs of a preferred and a rejected response.
 
     Args:
-        path: ``.parquet``, ``.jsonl`` or ``.jsonl.gz``, or a folder of a Hugging Face data set. Columns
-            chosen and rejected (text, messages, or dialogues of Human and Assistant) and prompt, unless
-            both sides begin with it; or a prompt and ``completions`` with ratings.
+        path: ``.parquet``, ``.jsonl`` or ``.jsonl.gz``, a folder of a Hugging Face data set or the run
+            directory of a fix. Columns chosen and rejected (text, messages, or dialogues of Human and
+            Assistant) and prompt, unless both sides begin with it; or a prompt and ``completions`` with
+            ratings.
         identity: Columns that say who wrote chosen and rejected; default :data:`WRITERS` where they exist.
         strata: Columns to keep as strata.
         skip_bad: Leave lines that are no JSON out and count them, instead of stopping.
@@ -95,7 +104,7 @@ def load_preferences(
     Raises:
         UsageError: Missing, empty or unreadable file, wrong columns, no usable pair, a repeated id.
     """
-    path = Path(path)
+    path = rows_of(Path(path))
     read = PairColumns(identity or WRITERS, tuple(strata))
     raw = read_any(path, skip_bad=skip_bad, columns=read)
     wanted = (*(identity or ()), *strata)
@@ -103,6 +112,13 @@ def load_preferences(
     _refuse_absent(table, path, identity, strata)
     table = _with_ids(table)
     return _usable(table, raw, path)
+
+
+def content_hashes(table: pa.Table) -> pa.Array:
+    """Hash of each pair's prompt, chosen and rejected, 16 hex digits, (n,): the same texts, the same hash."""
+    columns = (table[name].to_pylist() for name in ("prompt", "chosen", "rejected"))
+    rows = (json.dumps(texts).encode() for texts in zip(*columns, strict=True))
+    return pa.array([hashlib.blake2b(row, digest_size=8).hexdigest() for row in rows], pa.string())
 
 
 def _columns(raw: RawTable, read: PairColumns, wanted: Sequence[str]) -> pa.Table:
@@ -222,7 +238,7 @@ def _usable(table: pa.Table, raw: RawTable, path: Path) -> PreferenceData:
         kept.select(names).combine_chunks(),
         _renumbered(keys[good, 0]),
         kept.select(strata).rename_columns([name.removeprefix(prefix) for name in strata]),
-        path, file_hash(path), len(table), counts, noted, first,
+        path, file_hash(path), len(table), counts, noted, first, np.flatnonzero(good),
     )  # fmt: skip
 
 

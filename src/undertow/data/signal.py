@@ -1,5 +1,9 @@
 """Names of what a fix writes and a fine-tune reads."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 ID = "id"
 OFFSET = "offset"
 """λ·Δs of a pair, log-odds that the preference loss takes as given: above 0 the pair teaches less."""
@@ -16,3 +20,8 @@ DIRECTION, LAYER = "direction", "layer"
 def mask_column(text: str) -> str:
     """Name the column of stretches [start, end) of ``text`` that are read but not learned, in characters."""
     return f"{text}_mask"
+
+
+def rows_of(data: Path) -> Path:
+    """Return the file of rows behind ``data``: of a fix's run directory what it wrote there, else itself."""
+    return data / DATA if (data / "manifest.json").is_file() and (data / DATA).is_file() else data

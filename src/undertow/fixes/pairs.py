@@ -8,20 +8,21 @@ that the input has are added to.
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from undertow.data.load import ExampleTable
-from undertow.data.preferences import PreferenceData, load_preferences
-from undertow.data.read import read_any
-from undertow.data.signal import OFFSET, POLICY_PROMPT, WEIGHT
+from undertow.data.pair_rows import whole_rows
+from undertow.data.pairs import scalar
+from undertow.data.preferences import CONTENT, PreferenceData, load_preferences
+from undertow.data.signal import DATA, OFFSET, POLICY_PROMPT, TRAINING, WEIGHT
 from undertow.errors import UsageError
 from undertow.fixes.edit import Edit, open_edit, write_edit
-from undertow.fixes.pair_kinds import KINDS, LENGTH, Change, PairFix, Problem, names_of, row_mask
-from undertow.fixes.scores import read_scores
-from undertow.store.run import file_hash
+from undertow.fixes.pair_kinds import KINDS, LENGTH, VECTOR, Change, PairFix, Problem, names_of, row_mask
+from undertow.fixes.scores import read_scores, refuse_other_pairs
+from undertow.store.run import RunDir, file_hash
+from undertow.store.tables import atomic_write_json, read_json
 from undertow.store.undo import working_in
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ def fix_pairs(
     """
     _check(fix)
     pairs = load_preferences(Path(data))
-    table = _own_rows(pairs)
+    table, not_kept = whole_rows(pairs)
     examples = ExampleTable(_sources(table), pairs.path, pairs.hash)
-    given = read_scores(scores, pairs.table) if isinstance(scores, Path) else scores
-    inputs = {"scores": file_hash(scores)} if isinstance(scores, Path) else {}
+    given, inputs = _scores(scores, pairs, fix)
     problem = Problem(fix, pairs, table, given if given is not None else table, model)
+    if not problem.gated.any():
+        raise UsageError(f"{data}: gate {fix.gate!r} matches no prompt; nothing to {fix.how}")
+    steered = _steering(pairs.path, fix)
+    inputs |= {"training": file_hash(steered / TRAINING)} if steered else {}
     run = open_edit(out, fix.how, examples, {**fix.identity(), "model": model}, inputs, fresh)
     with working_in(run):
         if run.complete:
@@ -69,13 +73,16 @@ def fix_pairs(
         change = KINDS[fix.how](problem)
         touched = examples.table.filter(row_mask(change.touched))
         if not change.touched.any():
-            raise UsageError(f"{data}: no pair shows {names_of(fix)}; nothing to {fix.how}")
+            raise UsageError(f"{data}: no pair shows {', '.join(names_of(fix))}; nothing to {fix.how}")
         if change.removed.all():
             raise UsageError(f"{data}: the fix would remove all {len(pairs)} pairs; nothing would be left")
         for name, write in change.files.items():
             write(run.file(name))
+        if steered:
+            _copy_steering(steered, run)
         kept = _with_columns(table, change).filter(row_mask(~change.removed))
         extra = {
+            **_told_of_data(pairs, not_kept),
             "changed": int((change.touched & ~change.removed).sum()), "concepts": names_of(fix),
             "strength": fix.amount, "predicted": _predicted(problem, change), **change.told,
         }  # fmt: skip
@@ -90,10 +97,59 @@ def _check(fix: PairFix) -> None:
         raise UsageError(f"strength {fix.amount}: must be a finite number")
     if fix.how in ("filter", "downweight", "quarantine") and not 0 < fix.amount <= 1:
         raise UsageError(f"strength {fix.amount}: {fix.how} takes a share above 0, at most 1")
+    own = [fix.amount if target.strength is None else target.strength for target in fix.targets]
+    if fix.how == "shape" and not any(own):
+        raise UsageError("strength 0: shape changes nothing; above 0 it suppresses, below 0 it amplifies")
     if (fix.keep or fix.calibrate) and fix.how != "shape":
         raise UsageError(f"keep and calibrate are for shape, not for {fix.how}")
     if fix.how == "inoculate" and not fix.instructions:
         raise UsageError("inoculate needs an instruction that asks for the behaviour")
+
+
+def _scores(
+    scores: Path | pa.Table | None, pairs: PreferenceData, fix: PairFix
+) -> tuple[pa.Table | None, dict[str, str]]:
+    """Read the scores and check that they are of these pairs; also what of them identifies the run."""
+    if not isinstance(scores, Path):
+        return scores, {}
+    found = read_scores(scores, pairs.table)
+    if CONTENT in found.column_names or not all(t.pattern for t in fix.targets):
+        refuse_other_pairs(pairs, found, scores)
+    return found, {"scores": file_hash(scores)}
+
+
+def _steering(data: Path, fix: PairFix) -> Path | None:
+    """Return the run directory of the former fix that steers these pairs while they train.
+
+    Raises:
+        UsageError: this fix would steer them a second time.
+    """
+    former = data.parent
+    if data.name != DATA or not (former / TRAINING).is_file():
+        return None
+    if fix.how == "steer":
+        raise UsageError(f"{former}: steers these pairs already; a training takes one direction")
+    return former
+
+
+def _copy_steering(former: Path, run: RunDir) -> None:
+    """Take over ``training.json`` and the direction that it names."""
+    told = read_json(former / TRAINING)
+    vector = former / told["steer"]["vector"]
+    shutil.copyfile(vector, run.file(VECTOR))
+    atomic_write_json(run.file(TRAINING), {"steer": {**told["steer"], "vector": VECTOR}})
+
+
+def _told_of_data(pairs: PreferenceData, not_kept: dict[str, str]) -> dict[str, Any]:
+    """Say which rows were left out and why, as the audit does, and which columns."""
+    return {
+        "counts": {"tried": pairs.rows, "scored": len(pairs), "failed": pairs.rows - len(pairs)},
+        "failures": pairs.dropped,
+        "left_out": pairs.dropped,
+        "noted": pairs.noted,
+        "first": pairs.first,
+        "columns_not_kept": not_kept,
+    }
 
 
 def _predicted(problem: Problem, change: Change) -> dict[str, Any]:
@@ -111,30 +167,12 @@ def _predicted(problem: Problem, change: Change) -> dict[str, Any]:
     return {name: {"before": was, "after": will} for name, was, will in each}
 
 
-def _own_rows(pairs: PreferenceData) -> pa.Table:
-    """Return the rows to write: every column of a Parquet of plain pairs, else what was read."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    raw = read_any(pairs.path, skip_bad=False).table if str(pairs.path).endswith(".parquet") else None
-    if raw is None or not {"prompt", "chosen", "rejected"} <= set(raw.column_names):
-        return pairs.table.drop_columns(
-            [n for n in pairs.table.column_names if pairs.table[n].null_count == len(pairs)]
-        )
-    if not all(pa.types.is_string(raw.schema.field(n).type) for n in ("prompt", "chosen", "rejected")):
-        return pairs.table
-    if "id" not in raw.column_names:
-        raw = raw.append_column("id", pa.array(np.arange(len(raw))).cast(pa.string()))
-    return raw.take(pc.index_in(pairs.table["id"], value_set=raw["id"].cast(pa.string()).combine_chunks()))
-
-
 def _sources(table: pa.Table) -> pa.Table:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     has = "source" in table.column_names
-    source = pc.fill_null(table["source"].cast(pa.string()), "") if has else pa.array([""] * len(table))
-    return pa.table({"id": table["id"].cast(pa.string()), "source": source})
+    source = [scalar(value) or "" for value in table["source"].to_pylist()] if has else [""] * len(table)
+    return pa.table({"id": table["id"].cast(pa.string()), "source": pa.array(source, pa.string())})
 
 
 def _with_columns(table: pa.Table, change: Change) -> pa.Table:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from undertow.data.preferences import CONTENT, PreferenceData, content_hashes
 from undertow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _pattern_column(table: pa.Table, target: Target) -> tuple[Floats, Floats]:
 
 
 def _score_column(table: pa.Table, name: str, scores: pa.Table | None) -> tuple[Floats, Floats]:
-    there = scores.column_names if scores is not None else []
+    there = [each for each in scores.column_names if each != CONTENT] if scores is not None else []
     sides = [f"{name}_{side}" for side in ("chosen", "rejected")]
     if scores is not None and set(sides) <= set(there):
         chosen, rejected = (_finite(table, column, scores) for column in sides)
@@ -165,6 +166,36 @@ def read_scores(path: Path, table: pa.Table) -> pa.Table:
     if len(scores) != len(table):
         raise UsageError(f"{path}: {len(scores)} rows without id, for {len(table)} pairs; write their ids")
     return scores.append_column("id", table["id"])
+
+
+def refuse_other_pairs(pairs: PreferenceData, scores: pa.Table, path: Path) -> None:
+    """Refuse scores of other pairs than these; by their texts where an audit wrote the scores.
+
+    Raises:
+        UsageError: pairs that the scores do not know, or that have other texts there.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    at = pc.index_in(pairs.table["id"], value_set=scores["id"].cast(pa.string()).combine_chunks())
+    of_audit = CONTENT in scores.column_names and pa.types.is_string(scores[CONTENT].type)
+    if of_audit:
+        same = pc.equal(scores[CONTENT].take(at), content_hashes(pairs.table))
+        other = np.asarray(pc.fill_null(pc.invert(same), False), np.bool_)
+        if other.any():
+            _refuse_pairs(pairs, other, f"do not read as in {path}", of_audit)
+    missing = np.asarray(pc.is_null(at), np.bool_)
+    if missing.any():
+        _refuse_pairs(pairs, missing, f"are not in {path}", of_audit)
+
+
+def _refuse_pairs(pairs: PreferenceData, bad: NDArray[np.bool_], how: str, of_audit: bool) -> None:
+    first = pairs.table["id"][int(bad.argmax())].as_py()
+    what = "not the data this audit read" if of_audit else "not the pairs that were scored"
+    mend = "give that data, or what a fix made of it" if of_audit else "score every pair, by its id"
+    raise UsageError(
+        f"{pairs.path}: {what}: {bad.sum():,} of {len(pairs):,} pairs {how}, first pair {first!r}; {mend}"
+    )
 
 
 def activation_scores(table: pa.Table, found: Activations, names: Sequence[str]) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from undertow.data.preferences import CONTENT, content_hashes
 from undertow.preference.alike import concept_heads, hypothesis_heads
 from undertow.preference.audit import LENGTH, Audit, ConceptEffect, Hypothesis
 from undertow.preference.controls import Effect
@@ -347,14 +348,14 @@ def save_scores(
     rejected: csr_matrix,
     data: PreferenceData,
 ) -> None:
-    """Write ``id`` and, for each concept of ``columns``, ``NAME_chosen`` and ``NAME_rejected``, (N,) each.
+    """Write ``id``, a hash of the texts and, for each concept, ``NAME_chosen`` and ``NAME_rejected``, (N,).
 
     The same by id for each confirmed hypothesis of one of the concepts, 0 outside of its group. Where
     training is pushed away from it the sides are turned round: what is rewarded is then on the chosen side.
     """
     import pyarrow as pa
 
-    told = {"id": data.table["id"].cast(pa.string())}
+    told = {"id": data.table["id"].cast(pa.string()), CONTENT: content_hashes(data.table)}
     for side, values in (("chosen", chosen.tocsc()), ("rejected", rejected.tocsc())):
         for column in columns:
             name = f"{found.concepts[column].cluster.name}_{side}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+from undertow.errors import UsageError
 from undertow.report.cards import Material
 from undertow.report.contexts import Page
 from undertow.report.demo_page import demo_materials, demo_page
@@ -23,6 +25,7 @@ _PAGES = {
 }  # fmt: skip
 
 
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS}
 _MATERIALS = {"demo": demo_materials, "surf": surf_materials, "trace": trace_materials}
 
 
@@ -54,8 +57,14 @@ def write_report(run: Path) -> Path:
         Path of ``report.html`` in it.
 
     Raises:
-        UsageError: ``run`` is no such directory, or a file in it cannot be read.
+        UsageError: ``run`` is no such directory, a file in it cannot be read, or none may be written there.
     """
-    out = run / "report.html"
-    atomic_write_bytes(out, render(build_page(run)).encode("utf-8"))
+    out, page = run / "report.html", render(build_page(run)).encode("utf-8")
+    try:
+        atomic_write_bytes(out, page)
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise
+        why = f"the page cannot be written there ({error.strerror})"
+        raise UsageError(f"{run}: {why}; copy the run to where you may write") from None
     return out

@@ -15,6 +15,7 @@ Kind = Literal[
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Verbs that a report is made of."""
+_REPORTED = "demo, study, surf, prefs, trace or verify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,7 @@ def open_run(path: Path) -> Run:
         UsageError: it is no directory, or none of a demo, a matrix, a search or a trace.
     """
     if not path.is_dir():
-        message = f"{path}: no such run directory; give the --out of a demo, study, surf or trace run"
-        raise UsageError(message)
+        raise UsageError(f"{path}: no such run directory; give the --out of a {_REPORTED}")
     manifest = fields(read_json(path / "manifest.json")) or fields(read_json(path / "config.json"))
     summary = fields(read_json(path / "summary.json"))
     kind = _kind(path, manifest, summary)
@@ -92,9 +92,7 @@ def _kind(path: Path, manifest: Fields, summary: Fields) -> Kind:
         if verb == kind or (not verb and is_there):
             return kind
     what = f"the run of `undertow {verb}`" if verb else "no run directory"
-    message = (
-        f"{path}: {what}, and a report needs one of demo, study, surf, prefs or trace; give the --out of one"
-    )
+    message = f"{path}: {what}, and a report needs one of {_REPORTED}; give the --out of one"
     raise UsageError(message)
 
 

@@ -289,6 +289,8 @@ class RunDir:
     """It was there before."""
     opened: float
     """Monotonic clock at opening, seconds."""
+    made: bool = False
+    """This process made the folder."""
 
     @classmethod
     def open(
@@ -309,6 +311,7 @@ class RunDir:
                 folder of something else, or another process works in it.
         """
         path = Path(out).absolute()
+        made = not path.exists()
         _make_folder(path)
         if _is_foreign(path):
             raise UsageError(f"{out}: not empty and no run directory of undertow; choose another --out")
@@ -329,7 +332,7 @@ class RunDir:
         except UsageError:
             _unlock(path)
             raise
-        run = cls(path, identity, resumed, time.monotonic())
+        run = cls(path, identity, resumed, time.monotonic(), made)
         run._tidy()
         return run
 

@@ -30,6 +30,9 @@ def _undo_start(run: RunDir) -> None:
     shutil.rmtree(run.path / "stages", ignore_errors=True)
     for file in (*run.path.glob("journal.sqlite*"), run.file("config.json")):
         file.unlink(missing_ok=True)
+    if run.made and {entry.name for entry in run.path.iterdir()} <= {".lock"}:
+        run.file(".lock").unlink(missing_ok=True)
+        run.path.rmdir()
 
 
 def _holds_work(run: RunDir) -> bool:
