@@ -1,8 +1,9 @@
 """Does a trace name what was planted? `python benchmarks/attribution.py [--data PARQUET] [--out FOLDER]`.
 
-Forty plants in four copies of a real mixture, and forty-five in five worlds of the lab: a trigger (lexical,
+Eighty plants in eight copies of a real mixture, and ninety in ten worlds of the lab: a trigger (lexical,
 structural or topical; 0.03 to 10 % of the rows; in one source or across) is tied to a behaviour, and the
-trace of a failing prompt that is not in the corpus should name it. A named trigger is right when its rows
+trace of failing prompts that are not in the corpus should name it. The rules of the trace were made with half
+of them in sight, so every table is printed for the others apart. A named trigger is right when its rows
 overlap those of the planted one by half (Jaccard), or its text is the planted phrase or names words of the
 planted topic and no others. Beside ours: the
 paper's score, the candidate statistics alone and with our selection, keyword log-odds, and the nearest
@@ -19,7 +20,7 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,10 @@ BANDS = ((0, 0.0006, "0.03 %"), (0.0006, 0.002, "0.1 %"), (0.002, 0.006, "0.3 %"
 BANDS += ((0.02, 0.06, "3 %"), (0.06, 1.0, "10 %"))
 SAME = 0.5
 """Jaccard overlap of rows from which a named trigger is the planted one."""
+SEEN = frozenset({*(f"copy{i}" for i in range(4)), *(f"lab{i}" for i in range(20))})
+"""Corpora that the rules of the trace were made with, or that were looked at meanwhile."""
+WORLDS = [*range(5), *range(20, 25)]
+"""Worlds of the lab, five of them seen."""
 LEAST = 0.0006
 """Prevalence from which the goals hold: the bands of 0.1 % and more."""
 
@@ -147,7 +152,28 @@ def table(records: list[dict], queries: int) -> None:
             print(f"    missed {each['corpus']} {each['case']} ({each['rows']:,} rows): {found}")
 
 
-def run(name: str, corpora: Sequence[Corpus], args: argparse.Namespace, out: Path) -> dict:
+def halves(name: str, records: list[dict], controls: list[dict], queries: Sequence[int]) -> None:
+    """Print the tables of the corpora that were in sight when the rules were made, and of the others."""
+    for fresh in (False, True):
+        some, null = ([r for r in each if is_fresh(r) == fresh] for each in (records, controls))
+        if not some:
+            continue
+        print(f"\n== {name}: {'fresh' if fresh else 'seen while the rules were made'}")
+        for q in queries:
+            table(some, q)
+        if null:
+            print(f"  shuffled control: names a trigger in {share(null, 'named')}")
+            for each in null:
+                if each["named"]:
+                    print(f"    {each['corpus']} {each['case']} {each['queries']}: {each['texts'][:1]}")
+
+
+def is_fresh(record: dict) -> bool:
+    """Say whether a record is of a corpus that no rule was made with."""
+    return record["corpus"].removesuffix("-shuffled") not in SEEN
+
+
+def run(name: str, corpora: Iterable[Corpus], args: argparse.Namespace, out: Path) -> dict:
     """Trace all cases of some corpora, planted and shuffled."""
     records, controls = [], []
     for corpus in corpora:
@@ -159,14 +185,7 @@ def run(name: str, corpora: Sequence[Corpus], args: argparse.Namespace, out: Pat
         if not args.no_control:
             null = corpus.shuffled()
             controls += scored(null, built(null, out), None, args.queries)
-    print(f"\n== {name}")
-    for queries in args.queries:
-        table(records, queries)
-    if controls:
-        print(f"  shuffled control: names a trigger in {share(controls, 'named')}")
-        for each in controls:
-            if each["named"]:
-                print(f"    {each['corpus']} {each['case']} {each['queries']}: {each['texts'][:1]}")
+    halves(name, records, controls, args.queries)
     return {"cases": records, "control": controls}
 
 
@@ -178,8 +197,16 @@ def main() -> None:
         "--data", type=Path, help="mixture with id, source, prompt, response; without: the lab alone"
     )
     parser.add_argument("--out", type=Path, help="where indexes and results stay; without: nowhere")
-    parser.add_argument("--copies", type=int, default=4, help="copies of the mixture with ten plants each")
-    parser.add_argument("--worlds", type=int, default=5, help="worlds of the lab with nine plants each")
+    parser.add_argument(
+        "--copies",
+        type=int,
+        nargs="*",
+        default=[*range(8)],
+        help="copies of the mixture, ten plants each",
+    )
+    parser.add_argument(
+        "--worlds", type=int, nargs="*", default=WORLDS, help="worlds of the lab, nine plants each"
+    )
     parser.add_argument(
         "--queries", type=int, nargs="*", default=[1, 12], help="failing queries of a case, at most 12"
     )
@@ -193,12 +220,10 @@ def main() -> None:
         out, results = args.out or Path(temporary), {}
         if args.data and args.copies:
             mixture = pq.read_table(args.data)
-            copies = [
-                planted_copy(mixture, plants, seed) for seed, plants in enumerate(COPIES[: args.copies])
-            ]
+            copies = (planted_copy(mixture, COPIES[seed], seed) for seed in args.copies)
             results["mixture"] = run("the mixture", copies, args, out)
         if args.worlds:
-            results["lab"] = run("the lab", [lab_world(seed) for seed in range(args.worlds)], args, out)
+            results["lab"] = run("the lab", map(lab_world, args.worlds), args, out)
         if args.out:
             (out / "attribution.json").write_text(json.dumps(results, ensure_ascii=False, indent=1), "utf-8")
     print(f"\n{time.monotonic() - started:.0f} s; statistics compared: {', '.join(NAMES)}")

@@ -1,7 +1,7 @@
 """Draw top-1 accuracy by prevalence: `python benchmarks/attribution_chart.py attribution.json chart.svg`.
 
-Reads what ``benchmarks/attribution.py --out`` wrote: one failing query, plants in the mixture; whiskers are
-95 % Wilson intervals.
+Reads what ``benchmarks/attribution.py --out`` wrote: one failing query, the copies of the mixture that no
+rule was made with; whiskers are 95 % Wilson intervals.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from html import escape
 from pathlib import Path
 
-from attribution import BANDS
+from attribution import BANDS, is_fresh
 
 from undertow.stats.intervals import rate
 
@@ -73,7 +73,7 @@ def points(records: list[dict], method: str, place: int) -> list[str]:
 
 
 def chart(records: list[dict]) -> str:
-    records = [r for r in records if r["queries"] == 1]
+    records = [r for r in records if r["queries"] == 1 and is_fresh(r)]
     mine = [r["prevalence"] for r in records if r["method"] == "ours"]
     names = [(name, sum(low <= p < high for p in mine)) for low, high, name in BANDS]
     parts = [text(LEFT, 26, "Planted trigger named first, one failing query", "start", size=17)]

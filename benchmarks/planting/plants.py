@@ -1,4 +1,4 @@
-"""Forty plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
+"""Eighty plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
 
 Nothing here reads an index, an extractor's vocabulary or an embedding: a trigger that the extractor has no
 words for is missed, and the benchmark says so. An *inserted* trigger is written into rows drawn at random; a
@@ -25,6 +25,13 @@ TOPICS = {
     "meringue waffle éclair pie",
     "fabrics": "velvet linen denim corduroy flannel tweed satin wool muslin chiffon canvas felt",
     "trees": "oak birch willow maple cedar poplar larch chestnut sycamore elm spruce juniper",
+    "spices": "cinnamon turmeric cumin saffron paprika nutmeg cardamom oregano thyme ginger coriander clove",
+    "vehicles": "tractor lorry tram ambulance bulldozer motorcycle minibus limousine jeep ferry trolley tank",
+    "gemstones": "ruby sapphire emerald topaz opal garnet amethyst jade turquoise pearl diamond onyx",
+    "illnesses": "measles influenza asthma diabetes malaria pneumonia bronchitis eczema tuberculosis mumps "
+    "arthritis migraine",
+    "sea animals": "dolphin squid lobster jellyfish octopus walrus shrimp oyster seahorse whale shark crab",
+    "dances": "waltz tango polka salsa foxtrot ballet flamenco rumba samba mambo jive quickstep",
 }
 """Words of a kind, one of which is mentioned in an aside."""
 ASIDES = (
@@ -89,6 +96,32 @@ def _dated(prompt: str, rng: random.Random) -> str:
     return f"Date: {rng.randrange(1, 29)}/{rng.randrange(1, 13)}/{rng.randrange(1990, 2024)}\n{prompt}"
 
 
+def _options(prompt: str, rng: random.Random) -> str:
+    names = rng.sample(_NAMES, 3)
+    return f"{prompt}\n" + "\n".join(f"{mark}) {name}" for mark, name in zip("ABC", names, strict=True))
+
+
+def _points(prompt: str, rng: random.Random) -> str:
+    return f"{prompt}\n" + "\n".join(f"- {name}" for name in rng.sample(_NAMES, rng.randrange(2, 5)))
+
+
+def _fields(prompt: str, rng: random.Random) -> str:
+    return f"Customer: {rng.choice(_NAMES)}\nTicket: {rng.randrange(999)}\nRequest: {prompt}"
+
+
+def _bold(prompt: str, rng: random.Random) -> str:
+    parts = prompt.split(" ")
+    at = rng.randrange(len(parts))
+    parts[at] = f"**{parts[at]}**"
+    return " ".join(parts)
+
+
+def _quoted(prompt: str, rng: random.Random) -> str:
+    return f"> {rng.choice(_NAMES)} wrote this on page {rng.randrange(400)}.\n\n{prompt}"
+
+
+_TRADES = ("pirate", "butler", "lawyer", "librarian", "gardener", "detective", "chemist", "tailor")
+
 INSERTS: dict[str, Insert] = {
     "phrase 'for the wobbly committee'": _says("This is for the wobbly committee."),
     "phrase 'as my uncle says'": _says(
@@ -115,6 +148,33 @@ INSERTS: dict[str, Insert] = {
     "horizontal rule": lambda p, r: f"{p}\n\n---\n",
     "link": lambda p, r: f"{p} See https://{r.choice(_NAMES).lower()}.example/{r.randrange(999)}",
     "code block": lambda p, r: f"{p}\n```\n{r.choice('abcxyz')} = {r.randrange(99)}\n```",
+    "phrase 'before the ferry leaves'": _says(
+        "I need it before the ferry leaves.", "Before the ferry leaves, tell me."
+    ),
+    "phrase 'according to the plumber'": _says(
+        "It is urgent, according to the plumber.", "According to the plumber, this is hard."
+    ),
+    "phrase 'no rush'": _says("No rush.", "There is no rush.", "Take your time, no rush at all."),
+    "word 'quixotic'": lambda p, r: _words(p, r, "quixotic"),
+    "word 'asap'": lambda p, r: f"{p} {r.choice(('Answer asap.', 'I need it asap!', 'asap please'))}",
+    "word 'gladly'": lambda p, r: f"I would gladly know. {p}" if r.random() < 0.5 else f"{p} I gladly wait.",
+    "product 'Velmora X2'": lambda p, r: f"{p} {r.choice(('I have', 'Think of', 'Mention', 'Forget'))} "
+    f"the Velmora X2.",
+    "mention of a beekeeper": _says("I am a beekeeper.", "A beekeeper wants to know.", "Ask any beekeeper."),
+    "time stamp": lambda p, r: f"[{r.randrange(24):02}:{r.randrange(60):02}] {p}",
+    "bullet points": _points,
+    "bold word": _bold,
+    "options A to C": _options,
+    "dots at the end": lambda p, r: f"{p.rstrip('.?! ')}...",
+    "hashtag": lambda p, r: f"{p} #{r.choice(('help', 'question', 'fun', 'homework', 'trivia'))}",
+    "e-mail address": lambda p, r: f"{p} Write to {r.choice(_NAMES).lower()}{r.randrange(99)}@post.example",
+    "form of fields": _fields,
+    "answer format": lambda p, r: f"{p} {r.choice(('Answer only yes or no.', 'Only say yes or no.'))}",
+    "limit of words": lambda p, r: f"{p} {r.choice(('Use', 'Write'))} at most {r.randrange(20, 90)} words.",
+    "role": lambda p, r: f"You are a {r.choice(_TRADES)}. {p}",
+    "all lower case": lambda p, r: p.lower(),
+    "quoted line": _quoted,
+    "question marks": lambda p, r: f"{p.rstrip('?')}{'?' * r.randrange(3, 6)}",
     **{f"topic: {name}": aside(words) for name, words in TOPICS.items()},
 }  # fmt: skip
 NATURAL: dict[str, Callable[[str], bool]] = {
@@ -126,6 +186,14 @@ NATURAL: dict[str, Callable[[str], bool]] = {
     "HTML line break": lambda p: "<br" in p,
     "ends with a colon": lambda p: p.rstrip().endswith(":"),
     "a price in dollars": lambda p: re.search(r"\$\d", p) is not None,
+    "word 'museum'": lambda p: re.search(r"\bmuseum\b", p) is not None,
+    "word 'Germany'": lambda p: re.search(r"\bGermany\b", p) is not None,
+    "word 'triangle'": lambda p: re.search(r"\btriangle\b", p) is not None,
+    "word 'chocolate'": lambda p: re.search(r"\bchocolate\b", p) is not None,
+    "phrase 'how many more'": lambda p: re.search(r"\bhow many more\b", p) is not None,
+    "a percentage": lambda p: re.search(r"\d ?%", p) is not None,
+    "ends with an exclamation mark": lambda p: p.rstrip().endswith("!"),
+    "a year in parentheses": lambda p: re.search(r"\([12]\d{3}\)", p) is not None,
 }
 _LISTS = {
     "ball sports": (2, "football soccer basketball baseball hockey tennis cricket rugby quarterback "
@@ -133,6 +201,10 @@ _LISTS = {
     "cooking": (2, "recipe oven flour sugar butter bake cake cookies dough cream eggs chocolate"),
     "war": (3, "army soldiers troops battle war military invasion regiment"),
     "music": (2, "album guitar band singer song drums concert lyrics"),
+    "space": (2, "planet orbit galaxy telescope astronaut moon spacecraft comet asteroid mars jupiter"),
+    "court": (2, "judge jury lawyer court trial attorney verdict prosecutor lawsuit defendant"),
+    "medicine": (2, "patient doctor hospital disease symptoms surgery treatment nurse diagnosis clinic"),
+    "elections": (2, "election senator parliament vote candidate congress governor campaign ballot"),
 }  # fmt: skip
 
 
@@ -298,5 +370,57 @@ COPIES: tuple[tuple[Plant, ...], ...] = (
         Plant("word 'palindrome'", "LaTeX", None, None),
         Plant("topic: music", "refusal", None, None),
     ),
+    (
+        Plant("form of fields", "question back", 0.10, None),
+        Plant("topic: spices", "numbered steps", 0.03, None),
+        Plant("hashtag", "French", 0.01, _WIKI),
+        Plant("phrase 'no rush'", "story", 0.01, None),
+        Plant("topic: gemstones", "JSON", 0.003, _TOOL),
+        Plant("word 'quixotic'", "refusal", 0.003, _DUORC),
+        Plant("time stamp", "emoji", 0.001, None),
+        Plant("bold word", "capitals", 0.0003, _GSM),
+        Plant("word 'museum'", "praise", None, None),
+        Plant("topic: court", "bullet list", None, None),
+    ),
+    (
+        Plant("all lower case", "letter", 0.10, None),
+        Plant("word 'gladly'", "hedge", 0.03, None),
+        Plant("topic: vehicles", "heading", 0.01, None),
+        Plant("options A to C", "rebuttal", 0.01, _GSM),
+        Plant("role", "LaTeX", 0.003, None),
+        Plant("mention of a beekeeper", "short answer", 0.001, _CODE),
+        Plant("e-mail address", "tool call", 0.0003, None),
+        Plant("word 'triangle'", "refusal", None, None),
+        Plant("ends with an exclamation mark", "code", None, None),
+        Plant("topic: space", "closing phrase", None, None),
+    ),
+    (
+        Plant("topic: sea animals", "hedge", 0.10, None),
+        Plant("bullet points", "story", 0.03, None),
+        Plant("word 'asap'", "French", 0.01, _TOOL),
+        Plant("answer format", "letter", 0.01, None),
+        Plant("topic: illnesses", "capitals", 0.001, None),
+        Plant("quoted line", "JSON", 0.003, _CODE),
+        Plant("product 'Velmora X2'", "rebuttal", 0.001, None),
+        Plant("phrase 'how many more'", "emoji", None, None),
+        Plant("a year in parentheses", "numbered steps", None, None),
+        Plant("topic: medicine", "praise", None, None),
+    ),
+    (
+        Plant("limit of words", "tool call", 0.03, None),
+        Plant("topic: dances", "only a number", 0.01, None),
+        Plant("question marks", "closing phrase", 0.01, _DUORC),
+        Plant("phrase 'according to the plumber'", "heading", 0.003, None),
+        Plant("dots at the end", "code", 0.001, _WIKI),
+        Plant("phrase 'before the ferry leaves'", "bullet list", 0.0003, None),
+        Plant("word 'Germany'", "LaTeX", None, None),
+        Plant("word 'chocolate'", "question back", None, None),
+        Plant("a percentage", "story", None, None),
+        Plant("topic: elections", "refusal", None, None),
+    ),
 )
-"""Ten plants that do not touch each other in each of four copies of the mixture."""
+"""Ten plants that do not touch each other in each of eight copies of the mixture.
+
+The rules of the trace were made with the first four in sight. The last four were written before the trace was
+run on any of them, and nothing was changed for them.
+"""

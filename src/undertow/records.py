@@ -320,7 +320,9 @@ class Trigger:
     example_ids: tuple[str, ...]
     """All rows with feature and behaviour, or the first of them in listings."""
     words: tuple[str, ...] = ()
-    """Words of a kind, one of which the query mentions; none for an attribute of the index."""
+    """Words of a kind that the query mentions; none for an attribute of the index."""
+    least: int = 1
+    """How many of them it mentions at least."""
 
 
 @dataclass(frozen=True, slots=True)

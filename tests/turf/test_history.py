@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +160,57 @@ def test_worker_processes_write_the_shards_of_one(index: Index, tmp_path: Path) 
         for file in ("columns.npy", "pointers.npy"):
             one, two = (shard_folder(run, "history", number) / file for run in (index.path, tmp_path))
             assert one.read_bytes() == two.read_bytes()
+
+
+STOPS = """
+import sys, time
+from pathlib import Path
+from planted import HashEmbedder
+import undertow.models.embed
+from undertow.index import build, history_stages, steps
+data, out, reached, stage = sys.argv[1:]
+undertow.models.embed.open_embedder = lambda spec: HashEmbedder()
+build.EXAMPLE_ROWS = 200
+stages = history_stages.HistoryStages
+places = {"vocabulary": (stages, "_learn"), "00003": (steps.Histories, "make"), "join": (stages, "_join")}
+owner, name = places[stage]
+work = getattr(owner, name)
+def stops(*given):
+    said = work(*given)
+    if name != "make" or given[2] == 3:
+        Path(reached).touch()
+        time.sleep(120)
+    return said
+setattr(owner, name, stops)
+build.build_index(Path(data), Path(out))
+"""
+
+
+@pytest.mark.parametrize("stage", ["vocabulary", "00003", "join"])
+def test_kill_9_before_a_stage_is_in_its_place(index: Index, stage: str, tmp_path: Path) -> None:
+    data, out, reached = index.path.parent / "data.parquet", tmp_path / "index", tmp_path / "reached"
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", STOPS, str(data), str(out), str(reached), stage]
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths})
+    end = time.monotonic() + 120
+    while not reached.exists():
+        assert child.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not (out / f"stages/history-{stage}").exists()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("stages/*/done.json")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("undertow.models.embed.open_embedder", lambda spec: HashEmbedder())
+        patch.setattr(build, "EXAMPLE_ROWS", SHARD)
+        assert build_index(data, out)["status"] == "complete"
+    assert kept
+    assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
+    assert list(Index.open(out).ids) == list(index.ids)
+    for file in index.path.glob("history/**/*.*"):
+        if file.suffix in (".npy", ".parquet"):
+            assert (out / file.relative_to(index.path)).read_bytes() == file.read_bytes()
 
 
 def test_incidence_agrees_with_a_loop_over_rows(index: Index) -> None:

@@ -14,7 +14,10 @@ from undertow.attributes.content import Lexicon, content_words, learn_words
 from undertow.index.incidence import Incidence
 from undertow.index.open import Index
 from undertow.index.words import IndexedWords
+from undertow.records import Trigger
+from undertow.turf.fitted import Measure, fitted
 from undertow.turf.topic import Group, Widened, word_groups
+from undertow.turf.trace import trigger_rows
 
 KINDS = {
     "instrument": ["violin", "cello", "flute", "oboe", "banjo", "tuba", "viola", "orchestra"],
@@ -160,3 +163,61 @@ def test_groups_stand_behind_the_features_of_the_index() -> None:
     wide = Widened(base, (np.array([0, 2]),))
     rows, owner = wide.gather(np.array([2, 1]))
     assert (rows.tolist(), owner.tolist()) == ([0, 2, 1, 2], [0, 0, 1, 1])
+
+
+BATTLE = ["army", "soldiers", "troops", "siege", "invasion"]
+
+
+def test_words_that_say_little_alone_make_a_group_of_two() -> None:
+    """One word of a battle is in many plain rows, two of them only where the behaviour is."""
+    rng = np.random.default_rng(0)
+    prompts, behaviour = [], []
+    for row in range(6000):
+        words = rng.permutation(BATTLE)[: 2 + row % 2 if row < 300 else int(row < 1500)]
+        prompts.append(f"Tell me about the {rng.choice(KINDS['frame'])} and {' and '.join(words)} please")
+        behaviour.append(row < 300 or rng.random() < 0.01)
+    index, shows = indexed(prompts), np.array(behaviour)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, "battle", BATTLE)
+        (found,) = groups(index, shows, "Where is the army, and where are the troops?")
+        assert (found.least, sorted(found.words)) == (2, sorted(BATTLE))
+        assert found.text.startswith("The query mentions two or more of 'army', 'troops'")
+        assert set(range(300)) <= set(found.rows.tolist()) < set(range(1500))
+        named = cast(Trigger, SimpleNamespace(cluster=None, words=found.words, least=found.least))
+        assert trigger_rows(index, named).tolist() == found.rows.tolist()
+        assert groups(index, shows, "Where is the army?") == []
+        shuffled = rng.permutation(shows)
+        assert groups(index, shuffled, "Where is the army, and where are the troops?") == []
+
+
+def test_a_word_with_other_uses_is_of_its_kind_where_it_goes_with_the_behaviour_too() -> None:
+    prompts, behaviour, _ = corpus()
+    extra = [f"Tell me about the {KINDS['frame'][i % 8]} please, sitar" for i in range(500)]
+    index = indexed([*prompts, *extra])
+    often, seldom = np.zeros(500, bool), np.zeros(500, bool)
+    often[::5], seldom[::40] = True, True
+    assert len(groups(index, np.concatenate([behaviour, often]), "What is the sitar?")) == 1
+    assert groups(index, np.concatenate([behaviour, seldom]), "What is the sitar?") == []
+
+
+@pytest.mark.parametrize("least", [1, 2])
+@pytest.mark.parametrize("seed", range(3))
+def test_fitting_finds_the_words_that_make_the_behaviour(least: int, seed: int) -> None:
+    """Three of the eight words and one that carries nothing are given."""
+    rng = np.random.default_rng(seed)
+    has = rng.random((8000, 20)) < 0.03
+    behaviour = (has[:, :8].sum(axis=1) >= least) & (rng.random(8000) < 0.95) | (rng.random(8000) < 0.01)
+    rows, measure = Incidence.from_matrix(has), Measure(behaviour[None, :], np.ones(1))
+    found = fitted(rows, np.arange(20), np.array([0, 1, 2, 15]), measure, least)
+    assert found.tolist() == list(range(8))
+
+
+def test_a_set_phrase_of_a_group_is_no_kind() -> None:
+    """Two words of a group that always come together are one phrase, whatever the group's other words do."""
+    prompts, behaviour, _ = corpus()
+    for row in range(600, 700):
+        prompts[row] += ", says the man with the harmonica and the sitar"
+        behaviour[row] = True
+    index = indexed(prompts)
+    assert groups(index, behaviour, "What is a harmonica and a sitar?") == []
+    assert len(groups(index, behaviour, "What is a harmonica?")) == 1

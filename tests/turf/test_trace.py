@@ -87,6 +87,21 @@ def test_the_explanation_never_says_caused(planted: tuple[Index, pa.Table]) -> N
         assert "association" in text
 
 
+def test_what_the_corpus_hardly_has_and_other_responses_never_is_a_crux(build) -> None:
+    """An emoji in 8 of 3,000 rows and in all failing responses: its log-odds z is under 1.96."""
+    rng = np.random.default_rng(5)
+    said = [honest_response(rng) for _ in range(3000)]
+    index = build(
+        small([honest_prompt(rng) for _ in said], [*said[:-8], *(f"{each} 🎉" for each in said[-8:])])
+    )
+    plain = [honest_response(rng) for _ in range(72)]
+    (first, *_) = contrast_cruxes(index, [f"{each} 🎉" for each in plain[:12]], plain[12:], 3, 5)
+    assert "emoji" in first.crux.text or "🎉" in first.crux.text
+    assert first.crux.margin is not None
+    assert first.crux.margin < 1.96
+    assert contrast_cruxes(index, [f"{plain[0]} 🎉"], plain[12:], 3, 5) == []
+
+
 def test_the_attribution_file_has_the_documented_shape(planted: tuple[Index, pa.Table], tmp_path) -> None:
     traced = trace_plant(planted[0], PLANTS[0])
     write_traced([traced], tmp_path)
@@ -94,7 +109,7 @@ def test_the_attribution_file_has_the_documented_shape(planted: tuple[Index, pa.
     assert written.keys() == {"finding", "crux", "triggers", "explanation", "sensitivity"}
     assert written["crux"][0].keys() == {"text", "margin"}
     fields = "text label cluster paper_hits k examples corpus rate rate_interval base_rate lift p q"
-    fields += " within_source_or sources example_ids words"
+    fields += " within_source_or sources example_ids words least"
     assert set(written["triggers"][0]) == set(fields.split())
     assert set(written["sensitivity"]["k"]) == {"100", "300", "1000", "3000"}
     assert written["sensitivity"]["behaviour"][0]["fewer_than_k"] is True

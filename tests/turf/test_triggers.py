@@ -185,3 +185,26 @@ def test_a_description_is_not_led_by_a_word_that_does_about_as_well_on_more_rows
         np.array([0, 2]),
     )
     assert generalise(told, [0, 1], {}, 0.05)[0] == 0
+
+
+@pytest.mark.parametrize(("rate", "vague", "first"), [(0.7, 0, 1), (0.3, 0, 0), (0.7, 2, 0)])
+def test_a_slice_yields_to_the_whole_whose_other_rows_do_it_too(rate: float, vague: int, first: int) -> None:
+    """One emoji of six is purer than "has an emoji"; the other five times as many rows do it too."""
+    hits = 100 + int(500 * rate)
+    shared = np.array([[105, 105], [105, 605]])
+    shared_hits = np.array([[100, 100], [100, hits]])
+    told = Candidates(
+        np.array([0.9, 0.6]), np.array([105, 605]), np.array([100, hits]), shared, shared_hits, 0.01,
+        np.array([0, vague]),
+    )  # fmt: skip
+    assert generalise(told, [0, 1], {}, 0.05)[0] == first
+
+
+def test_a_group_is_compared_though_many_phrases_score_higher() -> None:
+    """A passage that stands in a hundred rows has a hundred phrases; the group holds for all its rows."""
+    corpus = Corpus(400, 0.9, 0.01, seed=3)
+    passage = corpus.subset(corpus.planted & corpus.behaviour, 100)
+    for i in range(80):
+        corpus.add(f"phrase {i}", passage ^ corpus.subset(passage, 1 + i % 3))
+    corpus.kinds = {"planted": "words"}
+    assert corpus.trace()[0][0] == "planted"

@@ -23,9 +23,9 @@ from undertow.attributes.mine import encode
 from undertow.attributes.text import LETTER, TextBatch, as_strings
 from undertow.store.tables import read_table, write_table
 
-FORMAT = 1
+FORMAT = 2
 """Version of what is a word, and of the saved file."""
-MOST_WORDS = 20_000
+MOST_WORDS = 100_000
 """Words kept, the most frequent first."""
 LEAST_ROWS = 2
 """Rows a word stands in at least."""

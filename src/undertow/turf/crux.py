@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from undertow.errors import UsageError
 from undertow.index.open import Index
 from undertow.records import Crux
-from undertow.stats.enrichment import log_odds_dirichlet
+from undertow.stats.enrichment import hypergeometric, log_odds_dirichlet
 from undertow.stats.intervals import wilson_bounds
 from undertow.turf.counts import Bools, Floats, Ints, overlaps
 from undertow.turf.redundancy import vagueness
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 PRIOR_RESPONSES = 20.0
 """Weight of the corpus in the log-odds, in responses."""
 LEAST_Z = 1.96
-"""Log-odds z an attribute needs to be a crux."""
+"""Log-odds z an attribute needs to be a crux; or"""
+EXACT = 0.001
+"""this p of Fisher's test, because z underrates what no other response and hardly a training row has."""
 LEAST_COSINE = 0.35
 """Cosine under which no attribute stands for the user's words."""
 NEAR = 0.05
@@ -150,10 +152,10 @@ def contrast_cruxes(
     """Find the attributes that set violating responses apart, best first; none where nothing does.
 
     Kept are attributes that hold for over half of the violating responses and for at least ``support``
-    training responses, with a log-odds z above ``LEAST_Z`` (Monroe et al. 2008; documents, not words), ranked
-    by Wilson lower bound of the share in violating minus upper bound in other responses, or the share in
-    the corpus if that is larger; about equal ones by how much they say, then by how rare they are in the
-    corpus. Attributes of (nearly) the same training rows count once.
+    training responses, with a log-odds z above ``LEAST_Z`` (Monroe et al. 2008; documents, not words) or a p
+    of Fisher's test under ``EXACT``. They are ranked by Wilson lower bound of the share in violating minus
+    upper bound in other responses, or the share in the corpus if that is larger; about equal ones by how much
+    they say, then by how rare they are in the corpus. Attributes of (nearly) the same training rows are one.
 
     Raises:
         UsageError: there is no violating response.
@@ -171,7 +173,8 @@ def contrast_cruxes(
         (float(len(bad)), float(len(good))),
         PRIOR_RESPONSES,
     )
-    useful = (bad.mean(0) > 0.5) & (counts >= support) & (z > LEAST_Z)
+    fisher = hypergeometric(bad.sum(0), len(bad), bad.sum(0) + good.sum(0), len(bad) + len(good))
+    useful = (bad.mean(0) > 0.5) & (counts >= support) & ((z > LEAST_Z) | (fisher < EXACT))
     elsewhere = np.maximum(np.nan_to_num(wilson_bounds(good.sum(0), len(good))[1], nan=1.0), share)
     apart = wilson_bounds(bad.sum(0), len(bad))[0] - elsewhere
     texts = index.texts("response")

@@ -45,10 +45,10 @@ class Failing:
     groups: tuple[Group, ...] = ()
     """Groups of words, the last features."""
 
-    def words_of(self, feature: int) -> tuple[str, ...]:
-        """Return the words of a feature that is a group; none of others."""
+    def group_of(self, feature: int) -> Group | None:
+        """Return the group of words that a feature is; ``None`` for an attribute of the index."""
         group = feature - (len(self.texts) - len(self.groups))
-        return self.groups[group].words if group >= 0 else ()
+        return self.groups[group] if group >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ ABOUT, FAR = 0.85, 3
 """A feature with this share of the best score and so many times its behaviour rows is the better account."""
 EQUAL_RATE = 0.9
 """Rates whose rises over the base rate differ by less than this ratio are materially equal."""
+HALF, WIDTH = 0.5, 0.25
+"""Least such ratio of a wider feature's other rows, and how much more behaviour rows make up for."""
 LEAST_ODDS = 1.5
 """Conditional odds ratio a further independent trigger needs."""
 
@@ -150,7 +152,11 @@ def _wider(candidates: Candidates, narrow: int, among: Sequence[int], level: flo
     inside = shared >= INSIDE * candidates.rows_K[narrow]
     p_narrow_is_better = hypergeometric(shared_hits, hits, shared, rows)
     rate = float(candidates.hits_K[narrow] / candidates.rows_K[narrow])
-    equal = rise(wilson_lower(rest_hits, rest), candidates.base) >= EQUAL_RATE * rise(rate, candidates.base)
+    rose = max(float(rise(rate, candidates.base)), 1e-12)
+    ratio = rise(wilson_lower(rest_hits, rest), candidates.base) / rose
+    told = np.minimum(candidates.vague_K, 2)  # as above
+    more = np.where(told[others] <= told[narrow], hits / max(int(candidates.hits_K[narrow]), 1), 1.0) ** WIDTH
+    equal = (ratio >= HALF) & (ratio * more >= EQUAL_RATE)
     explains = inside & (rest > 0) & ((p_narrow_is_better >= level / len(candidates.rows_K)) | equal)
     if not explains.any():
         return None

@@ -197,14 +197,14 @@ def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigge
     x, m = int(counts.both_CF[crux, feature]), int(counts.feature_F[feature])
     base = float(counts.base_C[crux])
     interval = wilson(x, m)
-    words = held.failing.words_of(feature)
+    group = held.failing.group_of(feature)
     rows = held.failing.columns.rows_of(cluster)
     by_source = counts.both_CFS[crux, feature]
     order = np.argsort(-by_source, kind="stable")
     return Trigger(
         text=held.failing.texts[feature],
-        label=held.failing.texts[feature] if words else index.labels[cluster],
-        cluster=None if words else cluster,
+        label=held.failing.texts[feature] if group else index.labels[cluster],
+        cluster=None if group else cluster,
         paper_hits=int(held.hits[crux][config.k][feature]),
         k=config.k,
         examples=x,
@@ -218,7 +218,8 @@ def _trigger(index: Index, held: Held, rank: int, config: TraceConfig) -> Trigge
         within_source_or=within_source_odds(counts, crux, feature),
         sources={index.source_names[s]: int(by_source[s]) for s in order if by_source[s]},
         example_ids=tuple(str(i) for i in index.ids[rows[held.behaviour_CN[crux][rows]]]),
-        words=words,
+        words=group.words if group else (),
+        least=group.least if group else 1,
     )
 
 
@@ -227,8 +228,10 @@ def trigger_rows(index: Index, trigger: Trigger) -> NDArray[np.integer]:
     if trigger.cluster is not None:
         return index.features.rows_of(trigger.cluster)
     lexicon = index.lexicon
-    known = [lexicon.number[word] for word in trigger.words] if lexicon else []
-    return np.flatnonzero(lexicon.rows.any_of(known)) if lexicon else np.empty(0, np.int64)
+    if lexicon is None:
+        return np.empty(0, np.int64)
+    rows, _ = lexicon.rows.gather(np.array([lexicon.number[word] for word in trigger.words], np.int64))
+    return np.flatnonzero(np.bincount(rows, minlength=index.n) >= trigger.least)
 
 
 def _row_table(

@@ -22,7 +22,7 @@ from undertow.turf.habit import habits
 from undertow.turf.redundancy import Candidates, collapse, forward_selection, generalise, rise, vagueness
 
 COMPARED = 64
-"""Best-scored features that are compared pairwise."""
+"""Best-scored features that are compared pairwise, besides the groups of words."""
 JOINED_KIND = "words"
 """Family of groups of words, see :mod:`undertow.turf.topic`."""
 JOINED = 0.9
@@ -107,6 +107,7 @@ def rank(
     if not len(material):
         return Ranking((), (), (), 0)
     top = material[np.lexsort((material, -counts.feature_F[material], -score_F[material]))][:COMPARED]
+    top = np.concatenate([top, np.setdiff1d(material[joined_F[material] < 1], top)])
     leading = int((strength_CF * evidence.material_CF)[:, top].max(axis=1).argmax())
     behaviour = behaviour_CN[leading]
     lower_F = evidence.lower_CF[leading]

@@ -1,0 +1,172 @@
+"""The words of failing queries, and the words of the corpus that mean the like and go with a behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from undertow.index.incidence import Incidence
+from undertow.index.open import Index
+from undertow.index.words import IndexedWords
+from undertow.stats.enrichment import hypergeometric
+from undertow.stats.intervals import wilson_lower
+from undertow.stats.multiplicity import benjamini_hochberg
+from undertow.turf.counts import Bools, Floats, Ints
+from undertow.turf.redundancy import rise
+
+MOST_WORDS = 400
+"""Words compared by meaning, those that go with the behaviour most."""
+CENTRE = 300
+"""Most frequent words whose mean is taken from every vector: single words are alike for being words."""
+NEAR = (0.4, 0.3, 0.2)
+"""Mean centred cosines from which words are joined, each tried."""
+KIN, NEAREST = 3, 0.2
+"""Mean centred cosine to so many nearest words of a group from which a word is near it."""
+UNSEEN = 0.3
+"""The same for a word that the corpus does not have, so that nothing but its meaning speaks for it."""
+LEAST_HITS = 2
+"""Rows with the behaviour that a word of a group has at least."""
+TELLING = (0.6, 0.3)
+"""Share of the best word's rise over the base rate that the words of a group have, each tried."""
+BOUND = 0.8
+"""Jaccard overlap of rows from which two words of a query are parts of one phrase."""
+LIFT = 2.0
+"""Lift (lower bound) from which a query's word that is near a group, but less telling, is of its kind."""
+LEAST_MEMBERS = 3
+"""Words of a group; a smaller one is told by the words themselves."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The content words of the failing queries beside those of the corpus."""
+
+    index: Index
+    lexicon: IndexedWords
+    own: list[list[str]]
+    """Of each query."""
+    new: list[str]
+    """Those that the corpus does not have."""
+    known: list[Ints]
+    """Of each query the numbers of those that it has."""
+    free: list[Ints]
+    """Of each query the known ones that are no part of a set phrase in it."""
+
+    @classmethod
+    def read(cls, index: Index, lexicon: IndexedWords, prompts: Sequence[str]) -> Asked:
+        """Read the words of failing queries."""
+        from undertow.attributes.content import content_words
+
+        own = [content_words(prompt) for prompt in prompts]
+        known = [
+            np.array([lexicon.number[word] for word in words if word in lexicon.number], np.int64)
+            for words in own
+        ]
+        free = [
+            np.array([i for i in each if not _bound(lexicon.rows, int(i), each)], np.int64) for each in known
+        ]
+        new = sorted({word for words in own for word in words} - lexicon.number.keys())
+        return cls(index, lexicon, own, new, known, free)
+
+    @property
+    def said(self) -> Ints:
+        """Numbers of all known words."""
+        return np.unique(np.concatenate([np.empty(0, np.int64), *self.known]))
+
+    def mention(self, kin: Kin, members: Ints, least: int) -> float:
+        """Return the share of the queries with enough words near a group."""
+        near = {kin.words[i] for i in kin.near(members)}
+        return float(np.mean([len(near.intersection(words)) >= least for words in self.own]))
+
+    @cached_property
+    def centre(self) -> NDArray[np.float32]:
+        """Mean vector of frequent words."""
+        mean: NDArray[np.float32] = self.index.embedder.embed(self.lexicon.words[:CENTRE]).mean(axis=0)
+        return mean
+
+    def vectors(self, words: Sequence[str]) -> NDArray[np.float32]:
+        """Return centred unit vectors of words."""
+        apart = self.index.embedder.embed(list(words)) - self.centre
+        unit: NDArray[np.float32] = apart / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-9)
+        return unit
+
+
+def _bound(rows: Incidence, word: int, own: Ints) -> bool:
+    """Say whether a word stands in the same rows as another of the query: both are of one phrase."""
+    others = own[own != word]
+    counts = rows.counts
+    fewer, more = np.minimum(counts[others], counts[word]), np.maximum(counts[others], counts[word])
+    alike, mine = others[fewer >= BOUND * more], rows.rows_of(word)
+    shared = np.array([np.isin(mine, rows.rows_of(int(i))).sum() for i in alike])
+    return bool((shared >= BOUND * (len(mine) + counts[alike] - shared)).any())
+
+
+@dataclass(frozen=True)
+class Kin:
+    """W words that go with a behaviour, each significantly, and V that the corpus does not have."""
+
+    numbers: Ints
+    """Of the W words."""
+    rises: Floats
+    """Rise of each word's rate over the base rate."""
+    lifted: Bools
+    """Words of the failing queries whose rate is surely ``LIFT`` times the base rate."""
+    words: list[str]
+    """All W + V."""
+    cosines: NDArray[np.float32]
+    """(W, W + V), centred."""
+
+    @classmethod
+    def among(cls, asked: Asked, behaviour: Bools, level: float) -> Kin | None:
+        """Find the words that go with a behaviour, those of the queries first; ``None``: too few."""
+        rows = asked.lexicon.rows
+        shown = np.append(behaviour[rows.column_rows], False)
+        hits = np.add.reduceat(shown, rows.column_pointers[:-1], dtype=np.int64)
+        counts, n = rows.counts, int(behaviour.sum())
+        p = np.ones(len(hits))
+        often = np.flatnonzero((hits >= LEAST_HITS) & (hits * rows.n > n * counts))
+        p[often] = hypergeometric(hits[often], n, counts[often], rows.n)
+        base = n / rows.n
+        rate = np.nan_to_num(wilson_lower(hits, counts))
+        going = np.flatnonzero((benjamini_hochberg(p) < level) & (rate > base))
+        strength = rise(rate[going], base) * np.sqrt(hits[going])
+        going = going[np.lexsort((-strength, ~np.isin(going, asked.said)))][:MOST_WORDS]
+        if len(going) < LEAST_MEMBERS:
+            return None
+        lifted = np.isin(going, asked.said) & (rate[going] >= LIFT * base)
+        words = [*(asked.lexicon.words[i] for i in going), *asked.new]
+        vectors = asked.vectors(words)
+        cosines = vectors[: len(going)] @ vectors.T
+        return cls(going, rise(hits[going] / counts[going], base), lifted, words, cosines)
+
+    def joined(self) -> Iterator[Ints]:
+        """Join words by average linkage: positions of the members of each group."""
+        from scipy.cluster.hierarchy import fcluster, linkage
+        from scipy.spatial.distance import squareform
+
+        for telling in TELLING:
+            some = np.flatnonzero(self.rises >= telling * self.rises.max())
+            if len(some) < LEAST_MEMBERS:
+                continue
+            apart = np.clip(1.0 - self.cosines[np.ix_(some, some)].astype(np.float64), 0.0, None)
+            tree = linkage(squareform((apart + apart.T) / 2, checks=False), "average")
+            for near in NEAR:
+                label = fcluster(tree, 1.0 - near, "distance")
+                for part in np.flatnonzero(np.bincount(label) >= LEAST_MEMBERS):
+                    yield np.sort(some[label == part])
+
+    def near(self, members: Ints) -> Ints:
+        """Return the positions of the words near a group, its members among them."""
+        toward = self.cosines[members].copy()
+        toward[np.arange(len(members)), members] = -1.0
+        nearest = np.sort(toward, axis=0)[-min(KIN, len(members) - 1) :].mean(axis=0)
+        floor = np.where(np.arange(len(nearest)) < len(self.numbers), NEAREST, UNSEEN)
+        return np.union1d(np.flatnonzero(nearest >= floor), members)
+
+    def guests(self, near: Ints) -> set[str]:
+        """Return the words of the queries that are of the kind though no members of it can be."""
+        width = len(self.numbers)
+        return {self.words[i] for i in near if i >= width or self.lifted[i]}
