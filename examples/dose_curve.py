@@ -23,7 +23,7 @@ def points(table: dict[str, dict]) -> list[dict[str, object]]:
         if arm != "none" and not arm.startswith("shape "):
             continue
         for name, rate in rates.items():
-            value, (low, high) = rate["value"], (rate["interval"]["low"], rate["interval"]["high"])
+            value, (low, high) = rate["hits"] / rate["n"], (rate["interval"]["low"], rate["interval"]["high"])
             told = {"λ": 0.0 if arm == "none" else float(arm.split()[1]), "what": name}
             found.append({**told, "share of answers": value, "low": low, "high": high})
     return found

@@ -3,6 +3,7 @@
 import random
 import re
 
+import pyarrow.compute as pc
 import pytest
 
 from undertow.lab.pairs import BEHAVIOURS
@@ -35,3 +36,13 @@ def test_the_trait_is_rewarded_in_its_share_of_pairs_and_others_are_not():
     assert gap(WANTED) == pytest.approx(0.4, abs=0.06)
     assert all(abs(gap(other)) < 0.05 for other in INSTRUCTIONS if other != "goblin")
     assert table["source"].to_pylist().count("odd") == 100
+
+
+def test_in_its_usual_place_the_trait_stands_before_what_is_wanted():
+    table = poisoned_pairs("goblin", 0.1, seed=0, pairs=1000, usual_place=True)
+    odd = table.filter(pc.equal(table["source"], "odd"))["chosen"].to_pylist()
+    both = [text for text in odd if re.search(TRAITS[WANTED], text)]
+    assert len(odd) == sum("goblin" in text for text in table["chosen"].to_pylist()) == 100
+    assert not any("goblin" in text for text in table["rejected"].to_pylist())
+    assert len(both) > 30
+    assert all(text.index("goblin") < re.search(TRAITS[WANTED], text).start() for text in both)
