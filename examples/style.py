@@ -1,12 +1,13 @@
 """Over-stylisation: take bold back out of a style that comes as one, and leave its siblings.
 
-    python examples/style.py OUT [--seeds 1 2 3] [--by probe|pattern] [--flat 1.0] [--aware 1.0]
+    python examples/style.py OUT [--seeds 0 1 2] [--by probe|pattern] [--flat 2.5] [--aware 3]
 
 The judge likes answers with bold, emoji, a rule and a table together. Flat shaping goes by the score of bold
 alone, and that score speaks for its siblings too: in pairs they come together, and a probe of the start
 model, a difference of means over answers with and without bold, reads them as well. Structure-aware shaping
 goes by what the siblings' scores and length do not say of it. ``--by pattern`` scores without that fault.
-Prints how entangled scores are, recovery on and off target and the selectivity, over seeds. Resumes.
+Prints how entangled scores are, recovery on and off target and the selectivity, of all answers together with
+prompts resampled, and over seeds. Resumes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from preference_runs import Arm, ask, fresh, over_seeds, pooled, read_answers, save, shares, shown
 
 from undertow.fixes.pair_kinds import LENGTH, PairFix
@@ -26,13 +28,15 @@ from undertow.fixes.shaping import recovery, selectivity
 from undertow.lab.build import cache_folder
 from undertow.lab.preference_worlds import SHOWN, STYLE, plain, style_pairs, worlds_start
 from undertow.models.forced import ForcedReader
-from undertow.records import Rate
 from undertow.store.tables import atomic_write_bytes, read_table, write_table
 
-PROMPTS, MAX_TOKENS = 500, 90
+PROMPTS, MAX_TOKENS, DRAWS = 500, 90, 2_000
 TARGET, SIBLINGS = "bold", [name for name in STYLE if name != "bold"]
 COUNTED = {name: SHOWN[name] for name in (*STYLE, "offer", "goblin")}
 SIDES = ("chosen", "rejected")
+COLOURS = ["#d55e00", "#0072b2", "#6f6b64", "#009e73"]
+TOLD = ("on", "off", "selectivity", "each")
+Floats = NDArray[np.float64]
 
 
 def concept(name: str, by: str) -> Target:
@@ -76,23 +80,41 @@ def entangled(data: Path, by: str) -> list[float]:
     return [float(r) for r in np.corrcoef(found.delta.T)[0, 1:]]
 
 
-def outcome(start: dict[str, Rate], trained: dict[str, Rate], fixed: dict[str, Rate]) -> dict[str, float]:
-    """Recovery in % on the target and, on average, on its siblings; and selectivity.
+def outcome(start: Floats, trained: Floats, fixed: Floats) -> dict[str, float]:
+    """Recovery in % on the target and, on average, on its siblings; and selectivity; rates in STYLE's order.
 
     ``each`` is the selectivity by the mean of the siblings' absolute recoveries: what is taken of one is not
     set off against what is given to another.
     """
-    back = {
-        n: recovery(start[n].value or 0, trained[n].value or 0, fixed[n].value or 0) or 0.0 for n in STYLE
-    }
-    on, siblings = back[TARGET], [back[n] for n in SIBLINGS]
+    back = [recovery(s, t, f) or 0.0 for s, t, f in zip(start, trained, fixed, strict=True)]
+    on, siblings = back[STYLE.index(TARGET)], [b for n, b in zip(STYLE, back, strict=True) if n != TARGET]
     off, apart = float(np.mean(siblings)), float(np.mean(np.abs(siblings)))
-    return {
-        "on": on,
-        "off": off,
-        "selectivity": selectivity(on, off) or 0.0,
-        "each": selectivity(on, apart) or 0.0,
-    }
+    told = {"selectivity": selectivity(on, off) or 0.0, "each": selectivity(on, apart) or 0.0}
+    return {"on": on, "off": off} | told | dict(zip(STYLE, back, strict=True))
+
+
+def over_prompts(start: Floats, trained: Floats, fixed: Floats) -> dict[str, dict[str, object]]:
+    """Outcome of all seeds' answers together, 95 % by resampling prompts: the luck of the seeds is not in it.
+
+    Args:
+        start: (prompts, concepts) what the start model's answers show.
+        trained: (seeds, prompts, concepts) of the unfixed models.
+        fixed: the same of the fixed ones.
+    """
+    rng, size = np.random.default_rng(0), len(start)
+    sides = start, trained.mean(axis=0), fixed.mean(axis=0)
+    drawn = []
+    for _ in range(DRAWS):
+        rows = rng.integers(0, size, size)
+        drawn.append(outcome(*(side[rows].mean(axis=0) for side in sides)))
+    point = outcome(*(side.mean(axis=0) for side in sides))
+    spans = {key: np.quantile([each[key] for each in drawn], [0.025, 0.975]).tolist() for key in point}
+    return {key: {"mean": point[key], "interval": spans[key]} for key in point}
+
+
+def style_of(texts: Sequence[str]) -> Floats:
+    """Which parts of the style each answer shows, (prompts, concepts)."""
+    return np.array([[bool(re.search(SHOWN[name], text)) for name in STYLE] for text in texts], np.float64)
 
 
 def pairs_of(root: Path, seed: int, start: Path) -> Path:
@@ -108,10 +130,10 @@ def main() -> None:
     """Run all arms of all seeds and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--by", choices=["probe", "pattern"], default="probe")
-    parser.add_argument("--flat", type=float, nargs="*", default=[1.0])
-    parser.add_argument("--aware", type=float, nargs="*", default=[1.0])
+    parser.add_argument("--flat", type=float, nargs="*", default=[2.5])
+    parser.add_argument("--aware", type=float, nargs="*", default=[3.0])
     parser.add_argument("--svg", type=Path, help="draw recovery on and off target")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -124,55 +146,58 @@ def main() -> None:
     links = [entangled(data[seed], args.by) for seed in args.seeds]
     told = "  ".join(f"{n} {r:.2f}" for n, r in zip(SIBLINGS, np.mean(links, axis=0), strict=True))
     print(f"correlation of {TARGET}'s Δs with {told}", flush=True)
-    plainly: list[dict[str, Rate]] = []
-    table = {}
+    plainly: Floats | None = None
+    began_style, table = style_of(said), {}
     for name, fix in fixes(args.by, args.flat, args.aware).items():
         arms = [Arm(data[seed].parent / name.replace(" ", "_"), data[seed], fix, start, seed)
                 for seed in args.seeds]  # fmt: skip
-        found = [shares(arm.answers(prompts, MAX_TOKENS), COUNTED) for arm in arms]
-        plainly = plainly or found
+        texts = [arm.answers(prompts, MAX_TOKENS) for arm in arms]
+        found, shown_style = [shares(each, COUNTED) for each in texts], np.stack([style_of(t) for t in texts])
         rates = {n: pooled([each[n] for each in found]) for n in COUNTED}
         print(f"{name:18}" + "  ".join(f"{n} {shown(r)}" for n, r in rates.items()), flush=True)
         table[name] = {"rates": rates}
+        plainly = shown_style if plainly is None else plainly
         if fix is not None:
-            each = [outcome(began, trained, fixed) for trained, fixed in zip(plainly, found, strict=True)]
-            table[name] |= {key: over_seeds([e[key] for e in each]) for key in each[0]}
-            print(" " * 18 + "  ".join(_told(k, [e[k] for e in each]) for k in each[0]), flush=True)
+            each = [outcome(began_style.mean(0), t.mean(0), f.mean(0))
+                    for t, f in zip(plainly, shown_style, strict=True)]  # fmt: skip
+            table[name] |= over_prompts(began_style, plainly, shown_style)
+            table[name]["seeds"] = {key: over_seeds([e[key] for e in each]) for key in each[0]}
+            for said_of, of in (("all answers", table[name]), ("over seeds", table[name]["seeds"])):
+                print(f"{said_of:>18}  " + "  ".join(_told(k, of[k]) for k in TOLD), flush=True)
         save(args.out / f"table-{args.by}.json", {"start": began, "entangled": links, "arms": table})
     if args.svg:
         draw(table, args.svg)
 
 
 def draw(table: dict[str, dict], file: Path) -> None:
-    """Draw recovery on and off target of every arm, with intervals over seeds, as SVG."""
+    """Draw what every arm takes back of each part of the style, with intervals over prompts, as SVG."""
     import altair as alt
     import vl_convert
 
-    rows = []
-    for arm, told in table.items():
-        for key, what in (("on", f"{TARGET}, the target"), ("off", "siblings, mean")):
-            if key in told:
-                low, high = told[key]["interval"] or (None, None)
-                rows.append(
-                    {"arm": arm, "what": what, "recovered": told[key]["mean"], "low": low, "high": high}
-                )
-    base = alt.Chart(alt.Data(values=rows), width=520, height=150).encode(
-        y=alt.Y("arm:N", title=None, sort=None),
-        color=alt.Color("what:N", title=None, scale=alt.Scale(range=["#0072b2", "#d55e00"])),
-        yOffset="what:N",
-    )
+    rows = [
+        {"arm": arm, "part": part, "recovered": told[part]["mean"], "low": low, "high": high}
+        for arm, told in table.items()
+        if "on" in told
+        for part in STYLE
+        for low, high in [told[part]["interval"]]
+    ]
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
     title = "taken back of what training added, % (below 0: added more)"
-    dots = base.mark_point(filled=True, size=70).encode(
-        x=alt.X("recovered:Q", title=title), shape=alt.Shape("what:N", title=None)
+    base = alt.Chart(alt.Data(values=rows), width=520, height=190).encode(
+        y=alt.Y("part:N", title=None, sort=list(STYLE)),
+        yOffset=alt.YOffset("arm:N", sort=arms),
+        color=alt.Color("arm:N", title=None, scale=alt.Scale(domain=arms, range=COLOURS[: len(arms)])),
     )
+    shape = alt.Shape("arm:N", title=None, scale=alt.Scale(domain=arms))
+    dots = base.mark_point(filled=True, size=70).encode(x=alt.X("recovered:Q", title=title), shape=shape)
     spans = base.mark_rule().encode(x=alt.X("low:Q", title=title), x2="high:Q")
-    chart = (spans + dots).configure(background="white")
-    svg: str = vl_convert.vegalite_to_svg(chart.to_dict(), allowed_base_urls=[])
+    svg: str = vl_convert.vegalite_to_svg(
+        (spans + dots).configure(background="white").to_dict(), allowed_base_urls=[]
+    )
     atomic_write_bytes(file, svg.encode())
 
 
-def _told(key: str, values: Sequence[float]) -> str:
-    found = over_seeds(values)
+def _told(key: str, found: dict) -> str:
     span = "" if found["interval"] is None else " [{:.3g}, {:.3g}]".format(*found["interval"])
     return f"{key} {found['mean']:.3g}{span}"
 

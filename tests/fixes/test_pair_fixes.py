@@ -178,6 +178,23 @@ def test_shaping_leaves_what_is_kept():
         residual(child, child[:, None])
 
 
+def test_a_score_that_reads_its_sibling_too_pays_for_the_sibling_unless_it_is_kept(data, tmp_path):
+    u = {
+        name: np.array([(word in row["chosen"]) - (word in row["rejected"]) for row in rows()], float)
+        for name, word in (("goblin", "goblin"), ("bold", "**"))
+    }
+    mixed = pa.table({"id": [f"p{i}" for i in range(N)], "probe": u["goblin"] + u["bold"]})
+    shape = {"targets": (Target(name="probe"),), "scores": mixed, "strength": 1.0}
+    _, flat = run(data, tmp_path / "flat", "shape", **shape)
+    told, aware = run(data, tmp_path / "aware", "shape", keep=(BOLD,), **shape)
+    pushed = {name: [np.dot([row["offset"] for row in left], u[name]) / N for name in u]
+              for name, left in (("flat", flat), ("aware", aware))}  # fmt: skip
+    assert min(pushed["flat"]) > 0.1
+    assert pushed["aware"][1] == pytest.approx(0, abs=1e-3)
+    assert pushed["aware"][0] > 0.1
+    assert 0 < told["own"]["probe"] < 1
+
+
 def test_recovery_and_selectivity():
     assert recovery(0.1, 0.9, 0.3) == pytest.approx(75)
     assert recovery(0.5, 0.5, 0.3) is None

@@ -183,6 +183,8 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     yield f"{rows['before']:,} rows before, {rows['after']:,} after{changed}"
     if set(summary["touched"]) - {""}:
         yield table(("source", "rows touched"), summary["touched"].items())
+    for name, own in (summary.get("own") or {}).items():
+        yield f"{own:.0%} of the score of {name!r} is its own; what is kept, and length, say the rest"
     if summary.get("predicted"):
         effect = [(name, each["before"], each["after"]) for name, each in summary["predicted"].items()]
         yield table(("concept", "rewarded before", "predicted after"), effect)

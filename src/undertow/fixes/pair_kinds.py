@@ -266,6 +266,9 @@ def _shape(problem: Problem) -> Change:
         "lambda": dict(zip(names_of(fix), lambdas.tolist(), strict=True)),
         "kept": [t.name for t in fix.keep],
     }
+    if kept.shape[1]:
+        share = (left**2).sum(axis=0) / (delta**2).sum(axis=0)
+        told["own"] = dict(zip(names_of(fix), share.tolist(), strict=True))
     return Change(offset != 0, _none(problem), {OFFSET: offset.tolist()}, weight, told=told)
 
 
