@@ -152,6 +152,16 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path, kind: str, says: str) -> 
     assert "\n" not in message
 
 
+def test_the_folder_of_a_run_is_no_data_set_but_a_fix_has_rows(tmp_path: Path) -> None:
+    rows = pa.table({"prompt": ["a", "b"], "response": ["c", "d"]})
+    (tmp_path / "manifest.json").write_text('{"verb": "prefs", "status": "complete"}')
+    pq.write_table(rows, tmp_path / "examples.parquet")
+    with pytest.raises(UsageError, match="is a run of `undertow prefs`, not a data set"):
+        load_examples(tmp_path)
+    pq.write_table(rows, tmp_path / "data.parquet")
+    assert len(load_examples(tmp_path)) == 2
+
+
 def test_bad_rows_are_skipped_and_counted_when_asked(tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
     lines = [

@@ -192,7 +192,8 @@ def test_the_svg_fence_keeps_only_what_draws():
     clean = sanitised(dirty, "wide", 'label "quoted"')
     assert clean == (
         '<svg xmlns="http://www.w3.org/2000/svg" class="wide" role="img" aria-label="label &#34;quoted&#34;" '
-        'viewBox="0 0 9 9"><rect width="1.2" height="2"></rect><text x="1">A &lt;b&gt;</text></svg>'
+        'viewBox="0 0 9 9" width="9" height="9"><rect width="1.2" height="2"></rect>'
+        '<text x="1">A &lt;b&gt;</text></svg>'
     )
 
 

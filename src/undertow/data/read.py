@@ -57,10 +57,22 @@ def read_any(path: Path, *, skip_bad: bool, columns: Columns | None = None) -> R
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if path.is_dir():
+        _refuse_run(path)
         return _read_folder(path, skip_bad, columns or _columns)
     if not path.stat().st_size:
         raise UsageError(f"{path}: the file is empty")
     return _read_file(path, skip_bad, columns or _columns)
+
+
+def _refuse_run(path: Path) -> None:
+    """A run's folder holds tables of many kinds, none of which is a data set."""
+    manifest = path / "manifest.json"
+    try:
+        told = json.loads(manifest.read_text("utf-8")) if manifest.is_file() else None
+    except (OSError, ValueError):
+        return
+    if isinstance(told, dict) and "verb" in told:
+        raise UsageError(f"{path}: is a run of `undertow {told['verb']}`, not a data set; give its data")
 
 
 def _read_file(path: Path, skip_bad: bool, columns: Columns) -> RawTable:

@@ -110,7 +110,7 @@ def _doses(values: list[dict[str, Any]], names: list[str], axis: str, width: int
     marks = [MARKS[(k + k // len(SERIES)) % len(MARKS)] for k in range(len(names))]
     legend = alt.Legend(
         orient="top", title=None, columns=1 if width != WIDE else 3, labelColor=INK, labelFontSize=12,
-        labelLimit=width - 60, symbolOpacity=1,
+        labelLimit=width - 60, symbolOpacity=1, columnPadding=24,
     )  # fmt: skip
     colour = alt.Color("series:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
     shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=marks), legend=legend)

@@ -122,7 +122,9 @@ def _table(run: Run) -> Table | None:
 def _said(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
-    return name_of(value) if isinstance(value, str) and value else str(value) if value else "–"
+    if value is None or value == "":
+        return "–"
+    return name_of(value) if isinstance(value, str) else str(value)
 
 
 def _cells(row: Fields, value: str, first: str) -> tuple[Cell, ...]:

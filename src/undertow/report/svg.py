@@ -40,11 +40,19 @@ def sanitised(svg: str, css_class: str, label: str) -> Markup:
         label: what a screen reader says, untrusted.
     """
     root = ElementTree.fromstring(svg)  # noqa: S314 - as above
-    box = root.get("viewBox", "")
     head = Markup('<svg xmlns="http://www.w3.org/2000/svg" class="{}" role="img" aria-label="{}"{}>').format(
-        css_class, label, Markup(' viewBox="{}"').format(box) if _VALUE.fullmatch(box) else ""
+        css_class, label, _size(root.get("viewBox", ""))
     )
     return head + Markup("").join(_kept(child) for child in root) + Markup("</svg>")
+
+
+def _size(box: str) -> Markup:
+    """View box and the size it is drawn at: a small figure stays small."""
+    if not _VALUE.fullmatch(box):
+        return Markup("")
+    told = Markup(' viewBox="{}"').format(box)
+    numbers = box.split()
+    return told + Markup(' width="{}" height="{}"').format(*numbers[2:]) if len(numbers) == 4 else told
 
 
 def _kept(element: ElementTree.Element) -> Markup:
