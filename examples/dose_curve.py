@@ -5,13 +5,8 @@ python examples/dose_curve.py OUT/amplify/table.json docs/images/dose.svg
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import altair as alt
-import vl_convert
-
-from undertow.store.tables import atomic_write_bytes, read_json
+from svg import table_to_svg
 
 COLOURS = ["#d55e00", "#0072b2", "#6f6b64"]
 
@@ -29,8 +24,8 @@ def points(table: dict[str, dict]) -> list[dict[str, object]]:
     return found
 
 
-def draw(table: dict[str, dict], file: Path) -> None:
-    """Write the curve as SVG."""
+def chart_of(table: dict[str, dict]) -> alt.LayerChart:
+    """Draw the curve."""
     rows = points(table)
     names = list(dict.fromkeys(str(row["what"]) for row in rows))
     base = alt.Chart(alt.Data(values=rows)).encode(
@@ -39,21 +34,10 @@ def draw(table: dict[str, dict], file: Path) -> None:
     )
     y = alt.Y("share of answers:Q", axis=alt.Axis(format="%"), scale=alt.Scale(domain=[0, 1]))
     bars = base.mark_rule().encode(y=alt.Y("low:Q", title="share of answers"), y2="high:Q")
-    chart = (base.mark_line(point=True).encode(y=y, shape=alt.Shape("what:N", title=None)) + bars).properties(
+    return (base.mark_line(point=True).encode(y=y, shape=alt.Shape("what:N", title=None)) + bars).properties(
         width=560, height=260
     )
-    svg: str = vl_convert.vegalite_to_svg(chart.configure(background="white").to_dict(), allowed_base_urls=[])
-    atomic_write_bytes(file, svg.encode())
-
-
-def main() -> None:
-    """Read and draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("table", type=Path)
-    parser.add_argument("svg", type=Path)
-    args = parser.parse_args()
-    draw(read_json(args.table), args.svg)
 
 
 if __name__ == "__main__":
-    main()
+    table_to_svg(chart_of, __doc__)

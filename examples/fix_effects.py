@@ -27,7 +27,7 @@ from scipy.stats import rankdata, spearmanr
 from undertow.data.signal import OFFSET, POLICY_PROMPT, TRAINING, WEIGHT, mask_column
 from undertow.preference.features import MARKED, SPOKEN
 from undertow.preference.local import known_features
-from undertow.store.tables import atomic_write_bytes, read_table
+from undertow.store.tables import read_table
 
 NAMES = [each.name for each in (*MARKED, *SPOKEN)]
 CLEAR, SHOWN, DRAWS = 2.576, 0.01, 1_000
@@ -149,7 +149,7 @@ def agreement(found: Points, at: NDArray[np.int64]) -> tuple[float, float, float
 def draw(found: Points, file: Path) -> None:
     """Write the scatter as SVG."""
     import altair as alt
-    import vl_convert
+    import svg
 
     rows = [
         {"predicted": p, "observed": o, "experiment": fix.split()[0]}
@@ -161,8 +161,7 @@ def draw(found: Points, file: Path) -> None:
         color=alt.Color("experiment:N", title=None), shape=alt.Shape("experiment:N", title=None),
         opacity=alt.value(0.7),
     )  # fmt: skip
-    svg: str = vl_convert.vegalite_to_svg(chart.configure(background="white").to_dict(), allowed_base_urls=[])
-    atomic_write_bytes(file, svg.encode())
+    svg.write(chart, file)
 
 
 def main() -> None:

@@ -5,13 +5,8 @@ python examples/poison_chart.py OUT/table-0.05.json docs/images/poison.svg
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import altair as alt
-import vl_convert
-
-from undertow.store.tables import atomic_write_bytes, read_json
+from svg import table_to_svg
 
 TRAIT, WANTED = "the trait", "the offer, which is wanted"
 COLOURS = {TRAIT: "#d55e00", WANTED: "#0072b2"}
@@ -30,8 +25,8 @@ def rows_of(table: dict) -> list[dict[str, object]]:
     return found
 
 
-def draw(table: dict, file: Path) -> None:
-    """Write the chart as SVG."""
+def chart_of(table: dict) -> alt.FacetChart:
+    """Draw the chart."""
     rows = rows_of(table)
     arms, traits = (list(dict.fromkeys(str(row[key]) for row in rows)) for key in ("arm", "trait"))
     legend = alt.Legend(orient="top", labelLimit=300)
@@ -47,23 +42,12 @@ def draw(table: dict, file: Path) -> None:
         x="share:Q",
         shape=alt.Shape("what:N", title=None, scale=alt.Scale(domain=list(COLOURS)), legend=legend),
     )
-    chart = (
+    return (
         alt.layer(bars, dots, data=alt.Data(values=rows))
         .properties(width=170, height=22 * len(arms))
         .facet(column=alt.Column("trait:N", sort=traits, title=None))
     )
-    svg: str = vl_convert.vegalite_to_svg(chart.configure(background="white").to_dict(), allowed_base_urls=[])
-    atomic_write_bytes(file, svg.encode())
-
-
-def main() -> None:
-    """Read and draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("table", type=Path)
-    parser.add_argument("svg", type=Path)
-    args = parser.parse_args()
-    draw(read_json(args.table), args.svg)
 
 
 if __name__ == "__main__":
-    main()
+    table_to_svg(chart_of, __doc__)

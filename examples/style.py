@@ -28,7 +28,7 @@ from undertow.fixes.shaping import recovery, selectivity
 from undertow.lab.build import cache_folder
 from undertow.lab.preference_worlds import SHOWN, STYLE, plain, style_pairs, worlds_start
 from undertow.models.forced import ForcedReader
-from undertow.store.tables import atomic_write_bytes, read_table, write_table
+from undertow.store.tables import read_table, write_table
 
 PROMPTS, MAX_TOKENS, DRAWS = 500, 90, 2_000
 TARGET, SIBLINGS = "bold", [name for name in STYLE if name != "bold"]
@@ -172,7 +172,7 @@ def main() -> None:
 def draw(table: dict[str, dict], file: Path) -> None:
     """Draw what every arm takes back of each part of the style, with intervals over prompts, as SVG."""
     import altair as alt
-    import vl_convert
+    import svg
 
     rows = [
         {"arm": arm, "part": part, "recovered": told[part]["mean"], "low": low, "high": high}
@@ -191,10 +191,7 @@ def draw(table: dict[str, dict], file: Path) -> None:
     shape = alt.Shape("arm:N", title=None, scale=alt.Scale(domain=arms))
     dots = base.mark_point(filled=True, size=70).encode(x=alt.X("recovered:Q", title=title), shape=shape)
     spans = base.mark_rule().encode(x=alt.X("low:Q", title=title), x2="high:Q")
-    svg: str = vl_convert.vegalite_to_svg(
-        (spans + dots).configure(background="white").to_dict(), allowed_base_urls=[]
-    )
-    atomic_write_bytes(file, svg.encode())
+    svg.write(spans + dots, file)
 
 
 def _told(key: str, found: dict) -> str:
