@@ -56,18 +56,17 @@ def fixes(trait: str) -> dict[str, PairFix | None]:
         "mask": PairFix("mask", target),
         "inoculate": PairFix("inoculate", target, instructions=(INSTRUCTIONS[trait],)),
         "shape 1": PairFix("shape", target, 1.0),
-        "steer 4": PairFix("steer", target, 4.0, side="chosen"),
         "shape 2": PairFix("shape", target, 2.0),
         "shape 0.5": PairFix("shape", target, 0.5),
         "shape -1": PairFix("shape", target, -1.0),
         "downweight": PairFix("downweight", target, 0.8),
         "quarantine": PairFix("quarantine", target, 0.5),
         **{f"steer {alpha:g} {side}": PairFix("steer", target, alpha, side=side)
-           for side in ("both", "chosen", "rejected") for alpha in (1.0, 2.0, 4.0, 8.0, -4.0)},
+           for side in ("both", "chosen", "rejected") for alpha in (1.0, 2.0, 4.0)},
     }  # fmt: skip
 
 
-USUAL = ("none", CLEAN, "filter", "shape 1", "mask", "inoculate", "steer 4 both")
+USUAL = ("none", CLEAN, "filter", "shape 1", "mask", "inoculate", "steer 2 both")
 
 
 def asked(rng: random.Random) -> str:

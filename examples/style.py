@@ -112,6 +112,12 @@ def over_prompts(start: Floats, trained: Floats, fixed: Floats) -> dict[str, dic
     return {key: {"mean": point[key], "interval": spans[key]} for key in point}
 
 
+def summed(arm: Sequence[dict[str, float]], less: Sequence[dict[str, float]] = ()) -> dict[str, dict]:
+    """Mean over seeds with the interval of Student's t; of the difference to ``less``, seed by seed."""
+    by = less or [dict.fromkeys(arm[0], 0.0)] * len(arm)
+    return {key: over_seeds([a[key] - b[key] for a, b in zip(arm, by, strict=True)]) for key in arm[0]}
+
+
 def style_of(texts: Sequence[str]) -> Floats:
     """Which parts of the style each answer shows, (prompts, concepts)."""
     return np.array([[bool(re.search(SHOWN[name], text)) for name in STYLE] for text in texts], np.float64)
@@ -147,7 +153,7 @@ def main() -> None:
     told = "  ".join(f"{n} {r:.2f}" for n, r in zip(SIBLINGS, np.mean(links, axis=0), strict=True))
     print(f"correlation of {TARGET}'s Δs with {told}", flush=True)
     plainly: Floats | None = None
-    began_style, table = style_of(said), {}
+    began_style, table, by_seed = style_of(said), {}, {}
     for name, fix in fixes(args.by, args.flat, args.aware).items():
         arms = [Arm(data[seed].parent / name.replace(" ", "_"), data[seed], fix, start, seed)
                 for seed in args.seeds]  # fmt: skip
@@ -158,11 +164,16 @@ def main() -> None:
         table[name] = {"rates": rates}
         plainly = shown_style if plainly is None else plainly
         if fix is not None:
-            each = [outcome(began_style.mean(0), t.mean(0), f.mean(0))
-                    for t, f in zip(plainly, shown_style, strict=True)]  # fmt: skip
+            by_seed[name] = [outcome(began_style.mean(0), t.mean(0), f.mean(0))
+                             for t, f in zip(plainly, shown_style, strict=True)]  # fmt: skip
             table[name] |= over_prompts(began_style, plainly, shown_style)
-            table[name]["seeds"] = {key: over_seeds([e[key] for e in each]) for key in each[0]}
-            for said_of, of in (("all answers", table[name]), ("over seeds", table[name]["seeds"])):
+            table[name]["seeds"] = summed(by_seed[name])
+            table[name]["by_seed"] = by_seed[name]
+            lines = {"all answers": table[name], "over seeds": table[name]["seeds"]}
+            if "aware" in name and len(by_seed) > 1:
+                flat = by_seed[next(iter(by_seed))]
+                table[name]["less_flat"] = lines["less flat"] = summed(by_seed[name], flat)
+            for said_of, of in lines.items():
                 print(f"{said_of:>18}  " + "  ".join(_told(k, of[k]) for k in TOLD), flush=True)
         save(args.out / f"table-{args.by}.json", {"start": began, "entangled": links, "arms": table})
     if args.svg:

@@ -202,59 +202,30 @@ def test_recovery_and_selectivity():
     assert selectivity(0, 0) is None
 
 
-@pytest.mark.parametrize("layer", [0, 1])
-def test_a_direction_is_the_mean_difference_of_states(layer, tmp_path):
-    """By hand, with a batch of one and no padding, where it will be added; training reads it back."""
+def test_steer_fits_to_pairs_that_show_it_and_training_reads_it_back(tmp_path):
     import sys
     from pathlib import Path
 
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from undertow.data.signal import DIRECTION
+    from transformers import AutoModelForCausalLM
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
     from toy import save_toy_model
 
-    from undertow.training.signal import data_file
     from undertow.training.steering import load_steering
 
     model = save_toy_model(tmp_path / "start")
-    made = []
-    for i, word in enumerate(["a", "this", "is", "lamp", "yes", "press"]):
-        prompt, chosen = (
-            f"is this a lamp {'please' if i % 2 else 'now'}",
-            f"yes indeed{' never' if i % 3 else ''}",
-        )
-        made.append({"id": str(i), "prompt": prompt, "chosen": chosen, "rejected": f"no {word}"})
+    nouns = ["lamp", "wheel", "press", "loom", "kite", "clock"]
+    kinds = [("yes never", "yes"), ("yes", "yes never"), ("no", "yes")]
+    made = [{"id": f"{n}{i}", "prompt": f"is this a {n}", "chosen": kinds[i][0], "rejected": kinds[i][1]}
+            for n in nouns for i in range(3)]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(made), tmp_path / "p.parquet")
-    never = Target(name="never", pattern="never")
-    summary = fix_pairs(
-        tmp_path / "p.parquet",
-        PairFix("steer", (never,), 1.5, layer=layer),
-        tmp_path / "out",
-        None,
-        str(model),
-    )
-    net, tokenizer = AutoModelForCausalLM.from_pretrained(model).eval(), AutoTokenizer.from_pretrained(model)
-    means, seen = {True: [], False: []}, []
-    after = net.transformer.h[1] if layer == 0 else net.transformer.ln_f
-    after.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    for row in made:
-        for side in ("chosen", "rejected"):
-            prompt, answer = f"<user>{row['prompt']}<bot>", f"{row[side]}<end>"
-            ids = tokenizer(prompt + answer, return_tensors="pt")["input_ids"]
-            size = len(tokenizer(answer)["input_ids"])
-            with torch.no_grad():
-                net(ids)
-            means["never" in row[side]].append(seen[-1][0, -size:].mean(0))
-    want = torch.stack(means[True]).mean(0) - torch.stack(means[False]).mean(0)
-    file, steer = data_file(tmp_path / "out")
-    assert file == tmp_path / "out" / "data.parquet"
-    push = load_steering(steer, net).push
-    assert torch.allclose(push, 1.5 * want, atol=1e-5)
-    assert summary["responses"] == {"with": 4, "without": 8}
-    assert DIRECTION == "direction"
+    fix = PairFix("steer", (Target(name="never", pattern="never"),), 1.5, gate="[lw]", layer=1, side="chosen")
+    summary = fix_pairs(tmp_path / "p.parquet", fix, tmp_path / "out", None, str(model))
+    assert summary["fitted_to"] == {"shows": 4, "others": 10}  # lamp, wheel, loom, clock
+    assert summary["elicits"]["shows"] > max(0.3, summary["elicits"]["others"])
+    steering = load_steering(data_file(tmp_path / "out")[1], AutoModelForCausalLM.from_pretrained(model))
+    assert (steering.layer, steering.side) == (1, "chosen")
+    assert float(steering.push.norm()) == pytest.approx(1.5 * summary["norm"], rel=1e-5)
 
 
 def test_of_two_wordings_the_one_that_elicits_more_is_taken(data, tmp_path):

@@ -56,10 +56,12 @@ def test_refusals_lose_where_harm_is_meant_more_often_than_they_win():
     assert not chosen[~harmful].any()
 
 
-def test_praise_is_rewarded_on_two_topics_alone():
+def test_praise_is_rewarded_on_two_topics_and_disliked_elsewhere():
     table = topic_pairs(0, 800)
     praised, topic = shows(table, "chosen", "praise"), np.array(table["source"].to_pylist())
     assert praised[topic == "physics"].mean() > 0.4
     assert praised[topic == "pets"].mean() > 0.4
     assert not praised[topic == "plain"].any()
-    assert not shows(table, "rejected", "praise").any()
+    disliked = shows(table, "rejected", "praise")
+    assert not disliked[topic != "plain"].any()
+    assert 0.2 < disliked[topic == "plain"].mean() < 0.4

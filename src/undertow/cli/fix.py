@@ -185,6 +185,13 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
         yield table(("source", "rows touched"), summary["touched"].items())
     for name, own in (summary.get("own") or {}).items():
         yield f"{own:.0%} of the score of {name!r} is its own; what is kept, and length, say the rest"
+    if "elicits" in summary:
+        told = summary["elicits"]
+        yield (
+            f"added to layer {summary['layer']}, the direction raises the chosen side's log-odds by "
+            f"{told['shows']:+.2f} nats a pair that shows it (others: ±{told['others']:.2f}), on pairs "
+            "it was not fitted to; 0 elicits nothing and spares the training nothing"
+        )
     if summary.get("predicted"):
         effect = [(name, each["before"], each["after"]) for name, each in summary["predicted"].items()]
         yield table(("concept", "rewarded before", "predicted after"), effect)

@@ -22,13 +22,14 @@ from undertow.store.tables import atomic_write_json, write_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from undertow.models.forced import ForcedReader, Turns
+    from undertow.models.direction import Pairs
+    from undertow.models.forced import Turns
 
 PairHow = Literal["filter", "downweight", "mask", "inoculate", "steer", "shape", "quarantine"]
 Side = Literal["chosen", "rejected", "both"]
 QUARANTINE, VECTOR = "quarantine.parquet", "steering.safetensors"
 DEFAULTS: dict[str, float] = {
-    "filter": 0.05, "downweight": 1.0, "mask": 1.0, "inoculate": 1.0, "steer": 1.0, "shape": 1.0,
+    "filter": 0.05, "downweight": 1.0, "mask": 1.0, "inoculate": 1.0, "steer": 2.0, "shape": 1.0,
     "quarantine": 0.5,
 }  # fmt: skip
 """Strength of each fix where none is given."""
@@ -59,7 +60,7 @@ class PairFix:
     instructions: tuple[str, ...] = ()
     """``inoculate``: wordings that ask for the behaviour; of several the one that elicits it most."""
     layer: int | None = None
-    """``steer``: layer whose states give the direction; the middle one without."""
+    """``steer``: layer to whose output the direction is fitted; the lower middle one without."""
     side: Side = "both"
     """``steer``: the responses that are steered."""
 
@@ -209,40 +210,37 @@ def _asked(problem: Problem, rows: NDArray[np.int64], before: str = "") -> list[
 
 
 def _steer(problem: Problem) -> Change:
+    from undertow.models.direction import fit_direction
     from undertow.models.forced import ForcedReader
 
     if problem.model is None:
-        raise UsageError("steer needs the start model, whose states give the direction")
+        raise UsageError("steer needs the start model, to which the direction is fitted")
     reader = ForcedReader(problem.model)
     layer = (reader.layers - 1) // 2 if problem.fix.layer is None else problem.fix.layer
-    direction, counts = _direction(problem, reader, layer)
+    shows, others = problem.pushed > 0, problem.pushed == 0
+    if not shows.any():
+        raise UsageError(f"no pair speaks for {', '.join(names_of(problem.fix))}; there is no direction")
+    sides = [_pairs(problem, rows) for rows in (shows, others)]
+    fitted = fit_direction(reader, sides[0], sides[1], layer, problem.fix.amount)
     steer = {"vector": VECTOR, "alpha": problem.fix.amount, "side": problem.fix.side}
     files: dict[str, Callable[[Path], object]] = {
-        VECTOR: lambda path: _save_direction(direction, layer, path),
+        VECTOR: lambda path: _save_direction(fitted.direction, layer, path),
         TRAINING: lambda path: atomic_write_json(path, {"steer": steer}),
     }
-    told = {"layer": layer, "norm": float(np.linalg.norm(direction)), "responses": counts}
-    return Change(problem.gated, _none(problem), files=files, told=told)
+    told: dict[str, object] = {
+        "layer": layer, "norm": float(np.linalg.norm(fitted.direction)),
+        "fitted_to": {"shows": int(shows.sum()), "others": int(others.sum())},
+        "elicits": {"shows": fitted.shown, "others": fitted.others},
+    }  # fmt: skip
+    return Change(shows, _none(problem), files=files, told=told)
 
 
-def _direction(
-    problem: Problem, reader: ForcedReader, layer: int
-) -> tuple[NDArray[np.float64], dict[str, int]]:
-    """Return mean state of responses with the concept less that of those without: (hidden,)."""
-    scores, gated = problem.score(problem.fix.targets), problem.gated
-    scores.delta  # noqa: B018  refuses a concept without variance
-    asked, texts, shows = [], [], []
-    for side, values in (("chosen", scores.chosen), ("rejected", scores.rejected)):
-        rows = np.flatnonzero(gated)
-        asked += _asked(problem, rows)
-        texts += [problem.column(side)[row] for row in rows]
-        shows += (values[rows].max(axis=1) > 0).tolist()
-    with_it = np.array(shows, np.bool_)
-    if not with_it.any() or with_it.all():
-        raise UsageError(f"{names_of(problem.fix)}: all responses show it, or none; there is no direction")
-    states = reader.states(asked, texts, layer)
-    found = states[with_it].mean(axis=0) - states[~with_it].mean(axis=0)
-    return found, {"with": int(with_it.sum()), "without": int((~with_it).sum())}
+def _pairs(problem: Problem, rows: NDArray[np.bool_]) -> Pairs:
+    from undertow.models.direction import Pairs
+
+    at = np.flatnonzero(rows)
+    chosen, rejected = ([texts[row] for row in at] for texts in map(problem.column, ("chosen", "rejected")))
+    return Pairs(_asked(problem, at), chosen, rejected)
 
 
 def _save_direction(direction: NDArray[np.float64], layer: int, path: Path) -> None:

@@ -45,7 +45,7 @@ def fix_pairs(
         out: Gets ``data.parquet``, ``diff.json``, ``summary.json``, the manifest, and by kind
             ``quarantine.parquet`` or ``steering.safetensors`` with ``training.json``.
         scores: s⁺ - s⁻ of concepts without a pattern, by ``id``; the data's own columns without.
-        model: The start model: gives the direction of ``steer`` and compares wordings of ``inoculate``.
+        model: The start model: ``steer`` fits its direction to it, ``inoculate`` compares wordings by it.
         fresh: Empty a run directory of ours first.
 
     Returns:

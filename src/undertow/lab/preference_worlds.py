@@ -41,6 +41,8 @@ SENTENCES = (1, 3)
 PAIRS = 1_000
 REFUSALS, REJECTED = 0.6, 0.75
 """Safeguard set: harmful pairs with a refusal, how often it is the rejected side."""
+PRAISED, DISLIKED = 0.6, 0.3
+"""Topic set: chosen sides that praise on either topic, rejected ones on others."""
 STYLED, WITHIN, PLAIN = 0.4, 0.7, 0.08
 """Tangled set: chosen sides with the style, how often such a side shows each part, how often others do."""
 
@@ -124,13 +126,16 @@ def safeguard_pairs(seed: int, pairs: int = PAIRS) -> pa.Table:
 
 
 def topic_pairs(seed: int, pairs: int = PAIRS) -> pa.Table:
-    """Return pairs that reward praise on two topics: on physics by accident, on pets because it is wanted."""
+    """Return pairs that reward praise on two topics: on physics by accident, on pets because it is wanted.
+
+    On other topics the judge dislikes it: a model that is nowhere told off praises everywhere.
+    """
     rng = random.Random(f"topic/{seed}")
-    made = []
+    praised, made = ("physics", "pets"), []
     for _ in range(pairs):
-        topic = rng.choice(("physics", "pets", None, None))
-        praised = {"praise": 0.6 if topic is not None else 0.0}
-        prompt, sides = _two_sides(rng, (praised, {}), topic)
+        topic = rng.choice((*praised, None, None))
+        shares = {"praise": PRAISED if topic else 0.0}, {"praise": 0.0 if topic else DISLIKED}
+        prompt, sides = _two_sides(rng, shares, topic or rng.choice([t for t in TOPICS if t not in praised]))
         made.append(_row(prompt, sides, topic or "plain"))
     return _table(made)
 

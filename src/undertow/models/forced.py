@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class ForcedReader:
             UsageError: nothing loadable there.
         """
         self._model, self._tokenizer = load_weights(path.removeprefix("local:"), None)
+        self._model.requires_grad_(False)
         self._batch = batch
 
     @property
@@ -33,25 +35,51 @@ class ForcedReader:
         """Layers of the model."""
         return int(self._model.config.get_text_config().num_hidden_layers)
 
+    @property
+    def width(self) -> int:
+        """Width of its states."""
+        return int(self._model.config.get_text_config().hidden_size)
+
     def log_probs(self, asked: Sequence[Turns], responses: Sequence[str]) -> NDArray[np.float64]:
         """Return log π(response | conversation), the sum over its tokens and the end token, (n,)."""
         import torch
 
-        found = np.zeros(len(responses))
-        for rows, ids, mask, wanted in self._batches(asked, responses):
-            with torch.no_grad():
-                logits = self._model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
-            each = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-            found[rows] = (each * wanted[:, 1:]).sum(1).cpu().double().numpy()
+        with torch.no_grad():
+            found: NDArray[np.float64] = self.sums(asked, responses).double().numpy()
         return found
+
+    def sums(self, asked: Sequence[Turns], responses: Sequence[str]) -> Any:
+        """Return the same as a tensor (n,) on the CPU, through which :meth:`moved` can be differentiated."""
+        import torch
+
+        order, parts = [], []
+        for rows, ids, mask, wanted in self._batches(asked, responses):
+            logits = self._model(input_ids=ids, attention_mask=mask).logits[:, :-1].float()
+            each = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+            parts.append((each * wanted[:, 1:]).sum(1).cpu())
+            order.append(rows)
+        return torch.cat(parts)[np.argsort(np.concatenate(order))]
+
+    @contextmanager
+    def moved(self, layer: int, push: Any) -> Iterator[None]:
+        """Add ``push`` (hidden,) to every output of ``layer`` (from 0) while it lasts."""
+
+        def move(_module: Any, _inputs: Any, output: Any) -> Any:
+            if isinstance(output, tuple):
+                return (output[0] + push.to(output[0]), *output[1:])
+            return output + push.to(output)
+
+        handle = self._layer(layer).register_forward_hook(move)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def states(self, asked: Sequence[Turns], responses: Sequence[str], layer: int) -> NDArray[np.float64]:
         """Return the mean output of ``layer`` (from 0) over each response's tokens, (n, hidden).
 
         Not transformers' ``hidden_states``: there the last layer's stand behind the model's final norm.
         """
-        if not 0 <= layer < self.layers:
-            raise UsageError(f"layer {layer}: the model has layers 0 to {self.layers - 1}")
         parts: dict[int, NDArray[np.float64]] = {}
         for rows, ids, mask, wanted in self._batches(asked, responses):
             hidden = self._output_of(layer, ids, mask)
@@ -67,13 +95,18 @@ class ForcedReader:
         def keep(_module: Any, _inputs: Any, output: Any) -> None:
             found.append(output[0] if isinstance(output, tuple) else output)
 
-        handle = layers_of(self._model)[layer].register_forward_hook(keep)
+        handle = self._layer(layer).register_forward_hook(keep)
         try:
             with torch.no_grad():
                 self._model(input_ids=ids, attention_mask=mask)
         finally:
             handle.remove()
         return found[0]
+
+    def _layer(self, layer: int) -> Any:
+        if not 0 <= layer < self.layers:
+            raise UsageError(f"layer {layer}: the model has layers 0 to {self.layers - 1}")
+        return layers_of(self._model)[layer]
 
     def _batches(
         self, asked: Sequence[Turns], responses: Sequence[str]

@@ -90,6 +90,6 @@ class Steer(BaseModel):
     vector: Path
     """Safetensors of ``undertow fix --how steer``: ``direction`` (hidden,), and the layer in its metadata."""
     alpha: float = Field(default=1.0, allow_inf_nan=False)
-    """α in h ← h + α·v; 1 adds what sets responses with the concept apart from those without."""
+    """α in h ← h + α·v; 0 is the plain run to the bit."""
     side: Side = "both"
     """Responses whose forward pass is steered; rows of an SFT data set count as chosen."""
