@@ -1,6 +1,6 @@
 """Safeguards, a trait on one topic, and amplification: what shaping does beyond taking a trait back.
 
-    python examples/safeguards.py OUT {safeguard,topic,amplify} [--seeds 3]
+    python examples/safeguards.py OUT {safeguard,topic,amplify} [--seeds 0 1 2] [--only none "shape -1"]
 
 safeguard: pairs that choose compliance where harm is meant; refusals there, and what restoring them costs in
 benign compliance. topic: praise on physics by accident, on pets because it is wanted; a gate tells them
@@ -150,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("which", choices=EXPERIMENTS)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", help="names of arms")
     args = parser.parse_args()
     experiment, root = EXPERIMENTS[args.which], args.out / args.which
@@ -163,7 +163,7 @@ def main() -> None:
         if args.only and name not in args.only:
             continue
         found = []
-        for seed in range(args.seeds):
+        for seed in args.seeds:
             data = root / f"seed-{seed}" / "pairs.parquet"
             data.parent.mkdir(parents=True, exist_ok=True)
             if not data.is_file():
