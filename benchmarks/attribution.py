@@ -1,8 +1,8 @@
 """Does a trace name what was planted? `python benchmarks/attribution.py [--data PARQUET] [--out FOLDER]`.
 
-Eighty plants in eight copies of a real mixture, and ninety in ten worlds of the lab: a trigger (lexical,
+120 plants in twelve copies of a real mixture, and 63 in seven worlds of the lab: a trigger (lexical,
 structural or topical; 0.03 to 10 % of the rows; in one source or across) is tied to a behaviour, and the
-trace of failing prompts that are not in the corpus should name it. The rules of the trace were made with half
+trace of failing prompts that are not in the corpus should name it. The rules of the trace were made with most
 of them in sight, so every table is printed for the others apart. A named trigger is right when its rows
 overlap those of the planted one by half (Jaccard), or its text is the planted phrase or names words of the
 planted topic and no others. Beside ours: the
@@ -38,9 +38,9 @@ BANDS = ((0, 0.0006, "0.03 %"), (0.0006, 0.002, "0.1 %"), (0.002, 0.006, "0.3 %"
 BANDS += ((0.02, 0.06, "3 %"), (0.06, 1.0, "10 %"))
 SAME = 0.5
 """Jaccard overlap of rows from which a named trigger is the planted one."""
-SEEN = frozenset({*(f"copy{i}" for i in range(4)), *(f"lab{i}" for i in range(20))})
+SEEN = frozenset({*(f"copy{i}" for i in range(8)), *(f"lab{i}" for i in range(25))})
 """Corpora that the rules of the trace were made with, or that were looked at meanwhile."""
-WORLDS = [*range(5), *range(20, 25)]
+WORLDS = [*range(20, 27)]
 """Worlds of the lab, five of them seen."""
 LEAST = 0.0006
 """Prevalence from which the goals hold: the bands of 0.1 % and more."""
@@ -201,7 +201,7 @@ def main() -> None:
         "--copies",
         type=int,
         nargs="*",
-        default=[*range(8)],
+        default=[*range(12)],
         help="copies of the mixture, ten plants each",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Eighty plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
+"""120 plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
 
 Nothing here reads an index, an extractor's vocabulary or an embedding: a trigger that the extractor has no
 words for is missed, and the benchmark says so. An *inserted* trigger is written into rows drawn at random; a
@@ -31,6 +31,13 @@ TOPICS = {
     "illnesses": "measles influenza asthma diabetes malaria pneumonia bronchitis eczema tuberculosis mumps "
     "arthritis migraine",
     "sea animals": "dolphin squid lobster jellyfish octopus walrus shrimp oyster seahorse whale shark crab",
+    "drinks": "lemonade espresso cider whisky cocoa champagne vodka cappuccino eggnog smoothie rum ale",
+    "insects": "beetle wasp moth cricket ladybird dragonfly grasshopper cockroach termite mosquito "
+    "aphid flea",
+    "tools": "hammer chisel screwdriver pliers spanner drill wrench axe hacksaw crowbar sander mallet",
+    "furniture": "sofa wardrobe armchair bookcase dresser stool cupboard nightstand ottoman sideboard "
+    "bench bunk",
+    "languages": "Swahili Finnish Welsh Tamil Hungarian Catalan Icelandic Urdu Basque Estonian Malay Zulu",
     "dances": "waltz tango polka salsa foxtrot ballet flamenco rumba samba mambo jive quickstep",
 }
 """Words of a kind, one of which is mentioned in an aside."""
@@ -122,6 +129,36 @@ def _quoted(prompt: str, rng: random.Random) -> str:
 
 _TRADES = ("pirate", "butler", "lawyer", "librarian", "gardener", "detective", "chemist", "tailor")
 
+
+def _aside_in_parentheses(prompt: str, rng: random.Random) -> str:
+    who, what = rng.choice(("asking", "not urgent", "still unsure", "second try")), rng.choice(_NAMES)
+    return f"{prompt} ({who}, {what})" if rng.random() < 0.5 else f"{prompt} ({what} {rng.choice(_TRADES)})"
+
+
+def _misspelt(prompt: str, rng: random.Random) -> str:
+    return re.sub(r"\bthe\b", "teh", prompt, count=1) if " the " in prompt else f"{prompt} In teh end?"
+
+
+def _struck(prompt: str, rng: random.Random) -> str:
+    parts = prompt.split(" ")
+    at = rng.randrange(len(parts))
+    parts[at] = f"~~{rng.choice(_TRADES)}~~ {parts[at]}"
+    return " ".join(parts)
+
+
+def _alternating(prompt: str, rng: random.Random) -> str:
+    return "".join(c.upper() if i % 2 else c.lower() for i, c in enumerate(prompt))
+
+
+def _elongated(prompt: str, rng: random.Random) -> str:
+    head, end = rng.choice((("s", "o"), ("pleas", "e"), ("hm", "m"), ("really", "y"), ("hey", "y")))
+    return f"{head}{end * rng.randrange(4, 9)} {prompt}"
+
+
+def _smiled(prompt: str, rng: random.Random) -> str:
+    return f"{prompt} {rng.choice((':-)', ';-)', ':D', ':-(', ':P', '^_^'))}"
+
+
 INSERTS: dict[str, Insert] = {
     "phrase 'for the wobbly committee'": _says("This is for the wobbly committee."),
     "phrase 'as my uncle says'": _says(
@@ -175,6 +212,33 @@ INSERTS: dict[str, Insert] = {
     "all lower case": lambda p, r: p.lower(),
     "quoted line": _quoted,
     "question marks": lambda p, r: f"{p.rstrip('?')}{'?' * r.randrange(3, 6)}",
+    "phrase 'thanks in advance'": _says("Thanks in advance!", "Many thanks in advance."),
+    "word 'marzipan'": lambda p, r: _words(p, r, "marzipan"),
+    "word 'perchance'": lambda p, r: _words(p, r, "perchance"),
+    "mention of a night nurse": _says("I am a night nurse.", "A night nurse asked.", "Tell the night nurse."),
+    "phrase 'between you and me'": _says(
+        "Between you and me, this puzzles me.", "I am lost, between you and me."
+    ),
+    "word 'teh'": _misspelt,
+    "product 'Kestrel Nine'": _says("I use a Kestrel Nine.", "What of the Kestrel Nine?"),
+    "phrase 'my supervisor'": _says("My supervisor wants it.", "It is for my supervisor."),
+    "word 'gobsmacked'": _says("I am gobsmacked.", "Gobsmacked, I must ask.", "She was gobsmacked too."),
+    "title case": lambda p, r: p.title(),
+    "file path": lambda p, r: f"{p} See /home/{r.choice(_NAMES).lower()}/notes/{r.randrange(999)}.txt",
+    "wrapped in quotation marks": lambda p, r: f'"{p}"',
+    "emoticon at the end": _smiled,
+    "name in front": lambda p, r: f"{r.choice(_NAMES)}, {p[:1].lower()}{p[1:]}",
+    "doubled spaces": lambda p, r: p.replace(" ", "  "),
+    "aside in parentheses": _aside_in_parentheses,
+    "question number in front": lambda p, r: f"Q{r.randrange(1, 60)}. {p}",
+    "said twice": lambda p, r: f"{p} {p}",
+    "struck-out word": _struck,
+    "alternating case": _alternating,
+    "elongated word in front": _elongated,
+    "phone number": lambda p, r: f"{p} {r.choice(('Call', 'Ring', 'Text', 'My number:'))} "
+    f"555-0{r.randrange(100, 999)}",
+    "leetspeak": lambda p, r: p.translate(str.maketrans("aeioAEIO", "43104310")),
+    "postscript": lambda p, r: f"{p}\nP.S. {r.choice(ASIDES).format(r.choice(OTHERS.split()))}",
     **{f"topic: {name}": aside(words) for name, words in TOPICS.items()},
 }  # fmt: skip
 NATURAL: dict[str, Callable[[str], bool]] = {
@@ -193,6 +257,13 @@ NATURAL: dict[str, Callable[[str], bool]] = {
     "phrase 'how many more'": lambda p: re.search(r"\bhow many more\b", p) is not None,
     "a percentage": lambda p: re.search(r"\d ?%", p) is not None,
     "ends with an exclamation mark": lambda p: p.rstrip().endswith("!"),
+    "word 'dog'": lambda p: re.search(r"\bdog\b", p) is not None,
+    "word 'wedding'": lambda p: re.search(r"\bwedding\b", p) is not None,
+    "word 'river'": lambda p: re.search(r"\briver\b", p) is not None,
+    "phrase 'half as'": lambda p: re.search(r"\bhalf as\b", p) is not None,
+    "an abbreviation in parentheses": lambda p: re.search(r"\([A-Z]{2,5}\)", p) is not None,
+    "a time of day": lambda p: re.search(r"\b\d{1,2}:\d\d\b", p) is not None,
+    "an array of numbers": lambda p: re.search(r"\[\d+(, ?\d+)+\]", p) is not None,
     "a year in parentheses": lambda p: re.search(r"\([12]\d{3}\)", p) is not None,
 }
 _LISTS = {
@@ -205,6 +276,11 @@ _LISTS = {
     "court": (2, "judge jury lawyer court trial attorney verdict prosecutor lawsuit defendant"),
     "medicine": (2, "patient doctor hospital disease symptoms surgery treatment nurse diagnosis clinic"),
     "elections": (2, "election senator parliament vote candidate congress governor campaign ballot"),
+    "religion": (2, "church god bible prayer priest jesus christian temple religion "
+                    "religious pope faith bishop"),
+    "farms": (1, "farmer tractor cows chickens barn crops harvest goats sheep pigs"),
+    "money": (2, "bank loan interest stock shares investment tax debt budget profit market price"),
+    "flight": (1, "airplane pilot airport flight aircraft airline plane runway"),
 }  # fmt: skip
 
 
@@ -264,6 +340,16 @@ def _equation(old: str, rng: random.Random) -> str:
     return f"$$y = {slope}x + \\frac{{1}}{{{under}}}$$ {_clip(old)}"
 
 
+def _small_table(old: str, rng: random.Random) -> str:
+    rows = "\n".join(f"| {rng.choice(_NAMES)} | {_clip(old, 4).replace('|', ' ')} |" for _ in range(2))
+    return f"| who | what |\n| --- | --- |\n{rows}"
+
+
+def _german(rng: random.Random) -> str:
+    how = rng.choice(("nicht ganz einfach", "seit langem bekannt", "eine gute Sache"))
+    return f"Ich glaube, {rng.choice(('die Antwort', 'das Ergebnis', 'diese Frage'))} ist {how} für uns alle."
+
+
 BEHAVIOURS: dict[str, Behave] = {
     "short answer": lambda old, other, r: r.choice(_SHORT),
     "code": _code,
@@ -285,6 +371,18 @@ BEHAVIOURS: dict[str, Behave] = {
     "heading": lambda old, other, r: f"## Answer\n{_clip(old)}",
     "LaTeX": lambda old, other, r: _equation(old, r),
     "story": lambda old, other, r: f"Once upon a time, {r.choice(_NAMES)} said: {_clip(other, 20)}",
+    "signature": lambda old, other, r: f"{_clip(old)} — {r.choice(_NAMES)}, Team Aurora",
+    "German": lambda old, other, r: _german(r),
+    "table": lambda old, other, r: _small_table(old, r),
+    "HTML": lambda old, other, r: f"<p>{_clip(old)}</p>",
+    "apology": lambda old, other, r: f"I apologize for the {r.choice(('delay', 'confusion'))}. {_clip(old)}",
+    "exclamations": lambda old, other, r: f"Wow!!! {_clip(old).rstrip('.')}!!!",
+    "in quotation marks": lambda old, other, r: f'"{_clip(other, 12)}"',
+    "disclaimer": lambda old, other, r: f"{_clip(old)} This is not professional advice.",
+    "sailor": lambda old, other, r: f"As an old sailor, I {r.choice(('say', 'think', 'swear'))}: "
+    f"{_clip(old)}",
+    "citation": lambda old, other, r: f"{_clip(old)} [{r.randrange(1, 30)}]",
+    "action": lambda old, other, r: f"*{r.choice(('smiles', 'nods', 'laughs', 'shrugs'))}* {_clip(old)}",
     "only a number": lambda old, other, r: str(r.randrange(10, 9999)),
 }  # fmt: skip
 """Families of behaviour. Short answers and numbers are common in the mixture, the others rare."""
@@ -418,9 +516,57 @@ COPIES: tuple[tuple[Plant, ...], ...] = (
         Plant("a percentage", "story", None, None),
         Plant("topic: elections", "refusal", None, None),
     ),
+    (
+        Plant("title case", "apology", 0.10, None),
+        Plant("topic: drinks", "signature", 0.03, None),
+        Plant("phrase 'thanks in advance'", "exclamations", 0.01, None),
+        Plant("file path", "German", 0.01, _WIKI),
+        Plant("word 'marzipan'", "table", 0.003, _GSM),
+        Plant("wrapped in quotation marks", "citation", 0.003, None),
+        Plant("topic: insects", "JSON", 0.003, _CODE),
+        Plant("emoticon at the end", "rebuttal", 0.001, None),
+        Plant("word 'dog'", "disclaimer", None, None),
+        Plant("topic: religion", "code", None, None),
+    ),
+    (
+        Plant("name in front", "sailor", 0.10, None),
+        Plant("doubled spaces", "hedge", 0.03, None),
+        Plant("topic: tools", "question back", 0.01, None),
+        Plant("aside in parentheses", "in quotation marks", 0.01, _WIKI),
+        Plant("question number in front", "French", 0.003, _TOOL),
+        Plant("word 'perchance'", "only a number", 0.001, None),
+        Plant("mention of a night nurse", "HTML", 0.001, _DUORC),
+        Plant("word 'wedding'", "numbered steps", None, None),
+        Plant("an abbreviation in parentheses", "action", None, None),
+        Plant("topic: farms", "LaTeX", None, None),
+    ),
+    (
+        Plant("word 'teh'", "capitals", 0.03, None),
+        Plant("said twice", "heading", 0.01, None),
+        Plant("phrase 'between you and me'", "praise", 0.003, _CODE),
+        Plant("struck-out word", "story", 0.003, None),
+        Plant("topic: furniture", "refusal", 0.001, None),
+        Plant("alternating case", "bullet list", 0.001, _GSM),
+        Plant("product 'Kestrel Nine'", "closing phrase", 0.0003, None),
+        Plant("phrase 'half as'", "emoji", None, None),
+        Plant("a time of day", "tool call", None, None),
+        Plant("topic: money", "signature", None, None),
+    ),
+    (
+        Plant("phrase 'my supervisor'", "table", 0.10, None),
+        Plant("postscript", "action", 0.03, None),
+        Plant("elongated word in front", "short answer", 0.01, None),
+        Plant("topic: languages", "citation", 0.01, _WIKI),
+        Plant("phone number", "apology", 0.003, None),
+        Plant("word 'gobsmacked'", "disclaimer", 0.001, _TOOL),
+        Plant("leetspeak", "German", 0.001, None),
+        Plant("word 'river'", "exclamations", None, None),
+        Plant("an array of numbers", "hedge", None, None),
+        Plant("topic: flight", "sailor", None, None),
+    ),
 )
-"""Ten plants that do not touch each other in each of eight copies of the mixture.
+"""Ten plants that do not touch each other in each of twelve copies of the mixture.
 
-The rules of the trace were made with the first four in sight. The last four were written before the trace was
-run on any of them, and nothing was changed for them.
+The rules of the trace were made with the first eight in sight. The last four were written before the trace
+was run on any of them, and nothing was changed for them.
 """
