@@ -58,7 +58,9 @@ def corpus(seed: int = 0) -> tuple[list[str], np.ndarray, Index]:
 def indexed(prompts: list[str]) -> Index:
     learned = learn_words(prompts)
     words = IndexedWords(tuple(learned.words), Incidence.from_matrix(learned.rows(prompts)))
-    return cast(Index, SimpleNamespace(lexicon=words, embedder=KindEmbedder(), n=len(prompts)))
+    one = np.zeros(len(prompts), np.int64)
+    given = SimpleNamespace(lexicon=words, embedder=KindEmbedder(), n=len(prompts), source_codes=one)
+    return cast(Index, given)
 
 
 def groups(index: Index, behaviour: np.ndarray, *prompts: str) -> list[Group]:
@@ -207,7 +209,10 @@ def test_fitting_finds_the_words_that_make_the_behaviour(least: int, seed: int) 
     rng = np.random.default_rng(seed)
     has = rng.random((8000, 20)) < 0.03
     behaviour = (has[:, :8].sum(axis=1) >= least) & (rng.random(8000) < 0.95) | (rng.random(8000) < 0.01)
-    rows, measure = Incidence.from_matrix(has), Measure(behaviour[None, :], np.ones(1))
+    rows, measure = (
+        Incidence.from_matrix(has),
+        Measure(behaviour[None, :], np.ones(1), np.zeros(8000, np.int64)),
+    )
     found = fitted(rows, np.arange(20), np.array([0, 1, 2, 15]), measure, least)
     assert found.tolist() == list(range(8))
 
@@ -221,3 +226,17 @@ def test_a_set_phrase_of_a_group_is_no_kind() -> None:
     index = indexed(prompts)
     assert groups(index, behaviour, "What is a harmonica and a sitar?") == []
     assert len(groups(index, behaviour, "What is a harmonica?")) == 1
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_words_of_a_source_that_always_behaves_so_carry_nothing(told: bool) -> None:
+    """Were its rows not held against their own source, the words of its prompts would be a kind."""
+    prompts, behaviour, index = corpus()
+    habit = np.arange(len(prompts)) >= 5000
+    rng = np.random.default_rng(1)
+    for row in range(5000, 5300):
+        prompts[row] += f", says the man with the {rng.choice(KINDS['thing'])}"
+    index = indexed(prompts)
+    index.source_codes[:] = habit & told
+    assert len(groups(index, behaviour | habit, "What is the kite?")) == (not told)
+    assert len(groups(index, behaviour | habit, "What is the flute?")) == 1

@@ -167,9 +167,13 @@ def test_a_phrase_of_a_source_that_behaves_so_throughout_yields_to_what_the_sour
     assert corpus.trace()[0][0] == "what the source's prompts share"
 
 
+NOT_JOINED = np.zeros(2, np.bool_)
+
+
 def test_features_without_a_single_hit_of_the_leading_crux_are_ordered_too() -> None:
     zeros, ones = np.zeros((2, 2), np.int64), np.ones(2)
-    idle = Candidates(ones, np.full(2, 9), np.zeros(2, np.int64), zeros, zeros, 0.1, np.zeros(2, np.int64))
+    none = np.zeros(2, np.int64)
+    idle = Candidates(ones, np.full(2, 9), none, zeros, zeros, 0.1, none, NOT_JOINED)
     assert sorted(generalise(idle, [0, 1], {}, 0.05)) == [0, 1]
 
 
@@ -183,6 +187,7 @@ def test_a_description_is_not_led_by_a_word_that_does_about_as_well_on_more_rows
         shared,
         0.1,
         np.array([0, 2]),
+        NOT_JOINED,
     )
     assert generalise(told, [0, 1], {}, 0.05)[0] == 0
 
@@ -195,9 +200,19 @@ def test_a_slice_yields_to_the_whole_whose_other_rows_do_it_too(rate: float, vag
     shared_hits = np.array([[100, 100], [100, hits]])
     told = Candidates(
         np.array([0.9, 0.6]), np.array([105, 605]), np.array([100, hits]), shared, shared_hits, 0.01,
-        np.array([0, vague]),
+        np.array([0, vague]), NOT_JOINED,
     )  # fmt: skip
     assert generalise(told, [0, 1], {}, 0.05)[0] == first
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_group_is_a_slice_of_the_feature_that_has_its_behaviour_rows(joined: bool) -> None:
+    """A fifth of its rows are elsewhere, and nearly none of them behaves so."""
+    told = Candidates(
+        np.array([0.9, 0.7]), np.array([120, 1000]), np.array([100, 800]), np.array([[120, 96], [96, 1000]]),
+        np.array([[100, 95], [95, 800]]), 0.01, np.array([3, 0]), np.array([joined, False]),
+    )  # fmt: skip
+    assert generalise(told, [0, 1], {}, 0.05)[0] == joined
 
 
 def test_a_group_is_compared_though_many_phrases_score_higher() -> None:

@@ -24,6 +24,7 @@ from undertow.attributes.mine import (
     outer_words,
     select_grams,
 )
+from undertow.attributes.shapes import SHAPES
 from undertow.attributes.streams import FAMILIES, Family, Occurrences, Words, capitals, names, words
 from undertow.attributes.surface import surface
 from undertow.attributes.text import DIGIT, LETTER, TextBatch, analyse, chunks
@@ -77,7 +78,7 @@ class SideModel:
     entries: list[Entry]
     """Attributes; their order is the column order, (m,)."""
     tables: list[HashTable]
-    """For each of :data:`~undertow.attributes.streams.FAMILIES`: hash → column."""
+    """For each of :func:`families_of` the side: hash → column."""
     phrases: HashTable
     """Phrase hash → column."""
     topics: Topics
@@ -147,7 +148,7 @@ class Reading:
 
 def families_of(side: Side) -> list[Family]:
     """The mined families that make sense for a side."""
-    return [family for family in FAMILIES if side in family.sides]
+    return [family for family in (*FAMILIES, *SHAPES) if side in family.sides]
 
 
 def read_column(column: pa.Array, side: Side, lexis: Lexis, with_surface: bool) -> Reading:
@@ -264,7 +265,7 @@ def build_side(
     sentences = _Sentences(surface_entries)
     tables = []
     for family, found, kept in zip(families_of(side), reading.found, mined, strict=True):
-        shown = show(column, found, kept.at, lexis)
+        shown = show(column, found, kept.at, lexis, family)
         columns = [sentences.add(family.sentence.format(side=side, text=text), family.name) for text in shown]
         tables.append(HashTable.build(kept.hashes, np.array(columns, np.int32)))
     stream = outer_words(reading.words, n)
@@ -321,8 +322,12 @@ def _learn_topics(column: pa.Array, stream: Words, grams: Grams, seed: int) -> T
 
 def clean(text: str) -> str:
     """Show untrusted text on one line: white space collapsed, unprintable characters dropped, lower case."""
-    flat = " ".join(text.lower().split())
-    return flat if flat.isprintable() else "".join(c if c.isprintable() else " " for c in flat)
+    return printable(" ".join(text.lower().split()))
+
+
+def printable(text: str) -> str:
+    """Put spaces where a character cannot be printed."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def _show_grams(column: pa.Array, stream: Words, grams: Grams, chosen: NDArray[np.int64]) -> list[str]:
@@ -343,7 +348,9 @@ def _spelled(text: str, stream: Words, spans: range) -> str:
     return "".join(parts)
 
 
-def show(column: pa.Array, found: Occurrences, at: NDArray[np.int64], lexis: Lexis) -> list[str]:
+def show(
+    column: pa.Array, found: Occurrences, at: NDArray[np.int64], lexis: Lexis, family: Family
+) -> list[str]:
     """Write mined spans as people read them, with slots where the template has them."""
     if not len(at):
         return []
@@ -353,6 +360,11 @@ def show(column: pa.Array, found: Occurrences, at: NDArray[np.int64], lexis: Lex
     base = batch.offsets[:-1]
     low, high = base + found.starts[at], base + found.ends[at]
     first, last = np.searchsorted(batch.starts, low), np.searchsorted(batch.starts, high)
+    if family.write is not None:
+        return [
+            printable(family.write(batch, int(first[i]), int(last[i]), bool(slotted[i])))
+            for i in range(len(at))
+        ]
     return [
         _slots(batch, is_name, int(first[i]), int(last[i]))
         if slotted[i]

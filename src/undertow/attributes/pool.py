@@ -15,6 +15,9 @@ from undertow.errors import UsageError
 from undertow.records import Message
 from undertow.store.tables import read_table
 
+UNASKED = "form"
+"""Shapes of text tell rows apart, and nobody asks for one."""
+
 
 @dataclass(frozen=True)
 class AttributePool:
@@ -50,10 +53,11 @@ def _index_pool(path: Path) -> AttributePool:
     table_path = path / "query_attributes.parquet"
     if not (path / "manifest.json").is_file() or not table_path.is_file():
         raise UsageError(f"{path}: no finished index; run undertow index again with this --out")
-    table = read_table(table_path, ["text", "count"])
+    table = read_table(table_path, ["text", "count", "kind"])
     counts = np.asarray(table["count"], np.float64)
     texts = table["text"].to_pylist()
-    held = np.flatnonzero(counts > 0)
+    asked = np.array([kind != UNASKED for kind in table["kind"].to_pylist()], np.bool_)
+    held = np.flatnonzero((counts > 0) & asked)
     prompts = _questions(path / "examples.parquet")
     folder = path / "extractor"
     extractor = LocalExtractor.load(folder) if folder.is_dir() else None

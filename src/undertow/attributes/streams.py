@@ -296,6 +296,8 @@ class Family:
     """Where it makes sense."""
     cap: int = 1000
     """Most attributes of the family."""
+    write: Callable[[TextBatch, int, int, bool], str] | None = None
+    """Writes the tokens from first to last (one past), coarsely or not; ``None``: as they stand."""
 
 
 FAMILIES = (

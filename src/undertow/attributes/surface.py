@@ -209,6 +209,32 @@ def _line_marks(batch: TextBatch) -> dict[str, NDArray[np.int64]]:
     }
 
 
+def _spacing_columns(batch: TextBatch) -> Columns:
+    """White space and letters where nobody expects them."""
+    n, some = len(batch), np.flatnonzero(np.diff(batch.token_offsets))
+    first, last = batch.token_offsets[some], batch.token_offsets[some + 1] - 1
+    before, behind, apart, long = (np.zeros(n, np.bool_) for _ in range(4))
+    before[some] = batch.starts[first] > batch.offsets[some]
+    behind[some] = batch.ends[last] < batch.offsets[some + 1]
+    wide = (batch.starts[1:] - batch.ends[:-1] > 1) & (batch.lines[1:] == batch.lines[:-1])
+    apart[batch.rows[1:][wide]] = True
+    same = batch.codes[1:] == batch.codes[:-1]
+    thrice = np.flatnonzero(same[1:] & same[:-1])
+    thrice = thrice[char_tables().kind[np.minimum(batch.codes[thrice], TABLE)] == LETTER]
+    at = np.searchsorted(batch.starts, thrice, "right") - 1
+    drawn = (at >= 0) & (thrice + 2 < batch.ends[at]) & (batch.codes[thrice] != ord("_"))
+    long[batch.rows[at[drawn]]] = True
+    word = batch.kinds == LETTER
+    small, capitals = _counts(batch, word & ~batch.capital), _counts(batch, word & batch.capital)
+    return [
+        ("format", "begins with white space", before),
+        ("format", "ends with white space", behind),
+        ("format", "has doubled spaces between words", apart),
+        ("format", "has a word with a letter three times in a row", long),
+        ("format", "has a capital on every word", (small == 0) & (capitals >= 3)),
+    ]
+
+
 def _shape_columns(
     batch: TextBatch, side: Side, flags: NDArray[np.uint64], sizes: NDArray[np.int64]
 ) -> Columns:
@@ -237,6 +263,7 @@ def _shape_columns(
         ("format", "has a question mark", questions >= 1),
         ("structure", "asks two or more questions", questions >= 2),
         ("format", "has an exclamation mark", _has(flags, "!")),
+        *_spacing_columns(batch),
     ]
     if side == "query":
         asks = questions >= 1

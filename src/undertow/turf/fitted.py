@@ -1,4 +1,8 @@
-"""Fit a group of words to behaviours: one word after the other comes in or goes out while phi rises."""
+"""Fit a group of words to behaviours: one word after the other comes in or goes out while phi rises.
+
+Rows are held against their own sources: what counts is the behaviour beyond the rate of the row's source, so
+words of sources that nearly always behave that way carry nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ from undertow.turf.counts import Bools, Floats, Ints
 
 MOST_CHANGES, LEAST_GAIN = 60, 0.002
 """Words that come in or go out at most, and the relative gain in phi of each at least."""
+ALIKE = 0.5
+"""Share of the rise of the query's own words that a group's other words have without them."""
 MOST = 0.5
 """Weight of the cruxes that a group's other words must carry, more than."""
 
@@ -25,23 +31,36 @@ class Measure:
     """(C, N) which rows show each behaviour."""
     weights_C: Floats
     """How much each counts, summing to 1."""
+    sources_N: Ints
+    """(N,) source of each row, from 0."""
 
     @cached_property
-    def base_C(self) -> Floats:
-        """Share of all rows that show each behaviour."""
-        return np.asarray(self.behaviour_CN.mean(axis=1))
+    def base_CN(self) -> Floats:
+        """Share of the rows of each row's source that show each behaviour."""
+        rows = np.maximum(np.bincount(self.sources_N), 1)
+        shares = [np.bincount(self.sources_N, each) / rows for each in self.behaviour_CN]
+        return np.stack([share[self.sources_N] for share in shares])
+
+    @cached_property
+    def beyond_CN(self) -> Floats:
+        """Each behaviour less its share in the row's source."""
+        value: Floats = self.behaviour_CN - self.base_CN
+        return value
+
+    @cached_property
+    def _spread_C1(self) -> Floats:
+        return np.asarray((self.beyond_CN**2).sum(axis=1)[:, None])
 
     def phi(self, rows: Ints) -> float:
-        """Return the weighted mean of the correlations of some rows with the behaviours."""
-        hits_C1 = self.behaviour_CN[:, rows].sum(axis=1)[:, None]
-        return float(self.of_counts(hits_C1, np.array([len(rows)]))[0])
+        """Return the weighted mean of the correlations of some rows with what is beyond the sources."""
+        beyond_C1 = self.beyond_CN[:, rows].sum(axis=1)[:, None]
+        return float(self.of_sums(beyond_C1, np.array([len(rows)]))[0])
 
-    def of_counts(self, hits_CW: Ints, rows_W: Ints) -> Floats:
-        """Return the same of W sets of rows by how many they are and how many show each behaviour."""
-        n_C1, total = self.behaviour_CN.sum(axis=1, dtype=np.float64)[:, None], self.behaviour_CN.shape[1]
-        m = rows_W.astype(np.float64)
-        spread = np.sqrt(np.maximum(m * (total - m) * n_C1 * (total - n_C1), 1.0))
-        value: Floats = self.weights_C @ ((hits_CW * float(total) - m * n_C1) / spread)
+    def of_sums(self, beyond_CW: Floats, rows_W: Ints) -> Floats:
+        """Return the same of W sets of rows by how many they are and the sums of what is beyond."""
+        total, m = self.behaviour_CN.shape[1], rows_W.astype(np.float64)
+        spread = np.sqrt(np.maximum(m * (total - m) / total * self._spread_C1, 1e-9))
+        value: Floats = self.weights_C @ (beyond_CW / spread)
         return value
 
     @cached_property
@@ -49,11 +68,22 @@ class Measure:
         """(N,) rows that show most of the behaviours."""
         return np.asarray(self.weights_C @ self.behaviour_CN > MOST)
 
-    def carried_by(self, rows: Ints) -> bool:
-        """Say whether some rows show most of the behaviours more often than all rows."""
-        hits_C = self.behaviour_CN[:, rows].sum(axis=1)
-        lower_C = wilson_lower(hits_C, np.full(len(hits_C), len(rows)))
-        return bool(self.weights_C[lower_C > self.base_C].sum() > MOST)
+    def rise_C(self, rows: Ints, sure: bool) -> Floats:
+        """Return how far the rates of some rows rise over those of their sources, of what is left to rise.
+
+        With ``sure`` by the lower bounds of the rates.
+        """
+        hits_C, base_C = self.behaviour_CN[:, rows].sum(axis=1), self.base_CN[:, rows].sum(axis=1)
+        m = np.full(len(hits_C), len(rows))
+        rate_C = wilson_lower(hits_C, m) if sure else hits_C / np.maximum(m, 1)
+        base_C = base_C / np.maximum(m, 1)
+        value: Floats = (rate_C - base_C) / np.maximum(1.0 - base_C, 1e-12)
+        return value
+
+    def carried_by(self, rows: Ints, like: Ints) -> bool:
+        """Say whether some rows show most of the behaviours, surely :data:`ALIKE` as much as others."""
+        floor_C = np.maximum(ALIKE * self.rise_C(like, sure=False), 0.0)
+        return bool(self.weights_C[self.rise_C(rows, sure=True) > floor_C].sum() > MOST)
 
 
 def words_in(rows: Incidence, numbers: Ints) -> Ints:
@@ -73,17 +103,18 @@ def fitted(rows: Incidence, pool: Ints, start: Ints, measure: Measure, least: in
     """
     inside, words_N = np.isin(pool, start), words_in(rows, start)
     row, owner = rows.gather(pool)
-    hits_CP = measure.behaviour_CN[:, row]
+    beyond_CP = measure.beyond_CN[:, row]
     held = np.flatnonzero(words_N >= least)
-    x_C, m = measure.behaviour_CN[:, held].sum(axis=1), len(held)
+    x_C, m = measure.beyond_CN[:, held].sum(axis=1), len(held)
     for _ in range(MOST_CHANGES):
         changed = words_N[row] == (least - ~inside)[owner]
         sign = np.where(inside, -1, 1)
         m_W = m + sign * np.bincount(owner[changed], minlength=len(pool))
-        x_CW = np.stack([np.bincount(owner[changed & hit], minlength=len(pool)) for hit in hits_CP])
+        of = owner[changed]
+        x_CW = np.stack([np.bincount(of, each[changed], len(pool)) for each in beyond_CP])
         x_CW = x_C[:, None] + sign * x_CW
-        now = measure.of_counts(x_C[:, None], np.array([m]))[0]
-        gained = measure.of_counts(x_CW, m_W)
+        now = measure.of_sums(x_C[:, None], np.array([m]))[0]
+        gained = measure.of_sums(x_CW, m_W)
         best = int(gained.argmax())
         if gained[best] <= now + LEAST_GAIN * abs(now):
             break

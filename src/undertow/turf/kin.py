@@ -8,15 +8,14 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtrc
 
 from undertow.index.incidence import Incidence
 from undertow.index.open import Index
 from undertow.index.words import IndexedWords
-from undertow.stats.enrichment import hypergeometric
 from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.turf.counts import Bools, Floats, Ints
-from undertow.turf.redundancy import rise
 
 MOST_WORDS = 400
 """Words compared by meaning, those that go with the behaviour most."""
@@ -94,6 +93,11 @@ class Asked:
         return unit
 
 
+def _rises(rate: Floats, base: Floats) -> Floats:
+    value: Floats = np.clip((rate - base) / np.maximum(1.0 - base, 1e-12), 0.0, None)
+    return value
+
+
 def _bound(rows: Incidence, word: int, own: Ints) -> bool:
     """Say whether a word stands in the same rows as another of the query: both are of one phrase."""
     others = own[own != word]
@@ -120,27 +124,35 @@ class Kin:
     """(W, W + V), centred."""
 
     @classmethod
-    def among(cls, asked: Asked, behaviour: Bools, level: float) -> Kin | None:
-        """Find the words that go with a behaviour, those of the queries first; ``None``: too few."""
-        rows = asked.lexicon.rows
-        shown = np.append(behaviour[rows.column_rows], False)
-        hits = np.add.reduceat(shown, rows.column_pointers[:-1], dtype=np.int64)
-        counts, n = rows.counts, int(behaviour.sum())
+    def among(cls, asked: Asked, behaviour: Bools, base_N: Floats, level: float) -> Kin | None:
+        """Find the words that go with a behaviour, those of the queries first; ``None``: too few.
+
+        Each is held against the sources of its own rows.
+
+        Args:
+            asked: the queries and the words.
+            behaviour: rows that show it, (N,).
+            base_N: share of the rows of each row's source that do.
+            level: false-discovery rate of single words.
+        """
+        rows, counts = asked.lexicon.rows, asked.lexicon.rows.counts
+        first = rows.column_pointers[:-1]
+        hits = np.add.reduceat(np.append(behaviour[rows.column_rows], False), first, dtype=np.int64)
+        base = np.add.reduceat(np.append(base_N[rows.column_rows], 0.0), first) / np.maximum(counts, 1)
         p = np.ones(len(hits))
-        often = np.flatnonzero((hits >= LEAST_HITS) & (hits * rows.n > n * counts))
-        p[often] = hypergeometric(hits[often], n, counts[often], rows.n)
-        base = n / rows.n
+        often = np.flatnonzero((hits >= LEAST_HITS) & (hits > base * counts))
+        p[often] = bdtrc(hits[often] - 1, counts[often], base[often])
         rate = np.nan_to_num(wilson_lower(hits, counts))
         going = np.flatnonzero((benjamini_hochberg(p) < level) & (rate > base))
-        strength = rise(rate[going], base) * np.sqrt(hits[going])
+        strength = _rises(rate[going], base[going]) * np.sqrt(hits[going])
         going = going[np.lexsort((-strength, ~np.isin(going, asked.said)))][:MOST_WORDS]
         if len(going) < LEAST_MEMBERS:
             return None
-        lifted = np.isin(going, asked.said) & (rate[going] >= LIFT * base)
+        lifted = np.isin(going, asked.said) & (rate[going] >= LIFT * base[going])
         words = [*(asked.lexicon.words[i] for i in going), *asked.new]
         vectors = asked.vectors(words)
         cosines = vectors[: len(going)] @ vectors.T
-        return cls(going, rise(hits[going] / counts[going], base), lifted, words, cosines)
+        return cls(going, _rises(hits[going] / counts[going], base[going]), lifted, words, cosines)
 
     def joined(self) -> Iterator[Ints]:
         """Join words by average linkage: positions of the members of each group."""

@@ -47,6 +47,7 @@ _LESS_INFORMATIVE = {
     "opening": 1,
     "closing": 1,
     "line": 1,
+    "form": 1,
     "label": 1,
     "tag": 1,
     "phrase": 2,
@@ -58,7 +59,8 @@ _LESS_INFORMATIVE = {
 
 def vagueness(text: str, kind: str) -> int:
     """Rank how little a sentence says: 0 a description, more for quoted templates, phrases, term lists."""
-    return _LESS_INFORMATIVE.get(kind, 0) if "'" in text or ":" in text else 0
+    quotes = "'" in text or ":" in text or kind == "form"
+    return _LESS_INFORMATIVE.get(kind, 0) if quotes else 0
 
 
 def rise(rate: Floats | float, base: float) -> Floats:
@@ -85,6 +87,8 @@ class Candidates:
     """Base rate of the behaviour."""
     vague_K: Ints
     """How little each feature's sentence says, see :func:`vagueness`."""
+    joined_K: Bools
+    """Groups of words: one whose behaviour rows are in a feature is inside it, whatever else it has."""
 
 
 def collapse(candidates: Candidates, texts: Sequence[str], kinds: Sequence[str]) -> dict[int, list[int]]:
@@ -150,6 +154,7 @@ def _wider(candidates: Candidates, narrow: int, among: Sequence[int], level: flo
     rows, hits = candidates.rows_K[others], candidates.hits_K[others]
     rest, rest_hits = rows - shared, hits - shared_hits
     inside = shared >= INSIDE * candidates.rows_K[narrow]
+    inside |= candidates.joined_K[narrow] & (shared_hits >= INSIDE * candidates.hits_K[narrow])
     p_narrow_is_better = hypergeometric(shared_hits, hits, shared, rows)
     rate = float(candidates.hits_K[narrow] / candidates.rows_K[narrow])
     rose = max(float(rise(rate, candidates.base)), 1e-12)

@@ -108,8 +108,12 @@ def word_groups(
     if index.lexicon is None:
         return []
     asked = Asked.read(index, index.lexicon, prompts)
-    measure = Measure(behaviour_CN, weights_C)
-    every = [kin for each in behaviour_CN if (kin := Kin.among(asked, each, level))]
+    measure = Measure(behaviour_CN, weights_C, index.source_codes)
+    every = [
+        kin
+        for each, base in zip(behaviour_CN, measure.base_CN, strict=True)
+        if (kin := Kin.among(asked, each, base, level))
+    ]
     found = [
         group
         for least in MOST_OF_ONE
@@ -201,8 +205,9 @@ class _Kind:
         if key not in self.carried:
             rows = self.asked.lexicon.rows
             others = words_in(rows, np.setdiff1d(self.numbers, mine)) >= self.least
-            rest = np.flatnonzero(others & (words_in(rows, mine) == 0))
-            self.carried[key] = self.measure.carried_by(rest)
+            own = words_in(rows, mine) > 0
+            rest, like = np.flatnonzero(others & ~own), np.flatnonzero(own)
+            self.carried[key] = self.measure.carried_by(rest, like)
         return self.carried[key]
 
     def named(self) -> tuple[str, ...]:

@@ -122,6 +122,7 @@ def rank(
         shared_hits_KK=shared_hits,
         base=float(counts.base_C[leading]),
         vague_K=np.array([vagueness(texts[i], kinds[i]) for i in top]),
+        joined_K=joined_F[top] < 1,
     )
     groups = collapse(candidates, [texts[i] for i in top], [kinds[i] for i in top])
     place = {int(feature): position for position, feature in enumerate(top)}
