@@ -161,7 +161,8 @@ def test_an_index_of_conversations_gives_them_whole(tmp_path: Path) -> None:
     told = [{"role": role, "content": content} for role, content in said]
     prompts, history = ["c", "alone", "d"], [json.dumps(told), "[]", json.dumps(told[:1])]
     write_table(
-        pa.table({"text": ["held", "by none"], "count": [2, 0]}), tmp_path / "query_attributes.parquet"
+        pa.table({"text": ["held", "by none", "**<word>**"], "count": [2, 0, 3], "kind": ["a", "a", "form"]}),
+        tmp_path / "query_attributes.parquet",
     )
     write_table(pa.table({"prompt": prompts, "history": history}), tmp_path / "examples.parquet")
     (tmp_path / "manifest.json").write_text("{}")
