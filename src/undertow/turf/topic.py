@@ -33,7 +33,7 @@ FITTED = 6
 MOST_OF_ONE = {1: 0.5, 2: 0.75}
 """Most of a group's behaviour rows that one word has, where one or two words are needed."""
 TOWERS = 5
-"""A word with so many times the behaviour rows of the median other is told by itself, where one is needed."""
+"""A word with so many times the behaviour rows of the third best is told by itself, where one is needed."""
 ALIKE = 0.8
 """Jaccard overlap of rows from which two groups are one."""
 KEPT = 6
@@ -189,7 +189,7 @@ class _Kind:
         hits = np.zeros(rows.n, np.bool_)
         hits[self.rows] = self.measure.mostly_N[self.rows]
         each = np.sort([int(hits[rows.rows_of(int(word))].sum()) for word in self.numbers])
-        towers = self.least == 1 and each[-1] > TOWERS * np.median(each[:-1])
+        towers = self.least == 1 and each[-1] > TOWERS * each[-LEAST_MEMBERS]
         return bool(each[-1] <= MOST_OF_ONE[self.least] * hits.sum() and not towers)
 
     def is_of(self, query: int) -> bool:

@@ -21,8 +21,9 @@ from undertow.turf.counts import Bools, Counts, Floats, Rows, overlaps
 from undertow.turf.habit import habits
 from undertow.turf.redundancy import Candidates, collapse, forward_selection, generalise, rise, vagueness
 
-COMPARED = 64
-"""Best-scored features that are compared pairwise, besides the groups of words."""
+COMPARED, WHOLE = 64, 16
+"""Best-scored features that are compared pairwise, besides the groups of words; and those that go with the
+behaviours best as a whole (phi): a passage that stands in many rows has more phrases than are compared."""
 JOINED_KIND = "words"
 """Family of groups of words, see :mod:`undertow.turf.topic`."""
 JOINED = 0.9
@@ -108,6 +109,8 @@ def rank(
         return Ranking((), (), (), 0)
     top = material[np.lexsort((material, -counts.feature_F[material], -score_F[material]))][:COMPARED]
     top = np.concatenate([top, np.setdiff1d(material[joined_F[material] < 1], top)])
+    whole = material[np.lexsort((material, -weights_C @ _phi(counts)[:, material]))][:WHOLE]
+    top = np.concatenate([top, np.setdiff1d(whole, top)])
     leading = int((strength_CF * evidence.material_CF)[:, top].max(axis=1).argmax())
     behaviour = behaviour_CN[leading]
     lower_F = evidence.lower_CF[leading]
@@ -139,6 +142,18 @@ def rank(
         same=tuple(tuple(int(top[j]) for j in groups[i]) for i in chosen),
         leading=leading,
     )
+
+
+def _phi(counts: Counts) -> Floats:
+    """Correlation of every feature with every crux, (C, F)."""
+    x, m, n = (
+        counts.both_CF,
+        counts.feature_F.astype(np.float64),
+        counts.behaviour_C[:, None].astype(np.float64),
+    )
+    spread = np.sqrt(np.maximum(m * (counts.rows - m) * n * (counts.rows - n), 1.0))
+    value: Floats = (x * float(counts.rows) - m * n) / spread
+    return value
 
 
 def _alone(ordered: list[int], kinds: Sequence[str]) -> list[int]:
