@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from undertow.index import scan
+from undertow.index import dots, scan
 from undertow.index.scan import Scanner
 from undertow.store.tables import read_shard, write_shard
 
@@ -24,7 +24,7 @@ def brute_force(rows: np.ndarray, asked: np.ndarray, k: int) -> tuple[np.ndarray
 
 @pytest.mark.parametrize("device", ["cpu", "torch"])
 @pytest.mark.parametrize("block", [64, 1000])
-@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("queries", [1, 2, 4, 6])
 def test_the_top_k_is_that_of_float64_over_shards_blocks_and_threads(
     queries: int, block: int, device: str, monkeypatch
 ) -> None:
@@ -88,3 +88,11 @@ def test_all_rows_above_a_threshold_are_found_over_shards_and_blocks(monkeypatch
     assert (ids == order[0][kept]).all()
     assert (cosines == want[0][kept].astype(np.float32)).all()
     assert len(Scanner([rows]).above(asked, 1.1)[0]) == 0
+
+
+def test_a_kernel_that_cannot_be_kept_is_compiled_all_the_same() -> None:
+    space: dict = {}
+    exec("def twice(codes, queries, out):\n    out[0, 0] = 2 * queries[0, 0]", space)  # of no file: no cache
+    out = np.zeros((1, 1), np.float32)
+    dots._compiled(space["twice"])(np.zeros((1, 1), np.uint16), np.ones((1, 1), np.float32), out)
+    assert out[0, 0] == 2

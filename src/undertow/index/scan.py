@@ -1,8 +1,7 @@
 """Exact top-k by cosine over fp16 shards: no approximation, every vector is read.
 
-One pass serves all queries: a block of rows is scored against every query while it lies in the cache.
-Blocks go to threads, because faiss itself parallelises over queries only, and are read where they lie, mapped
-files too: faiss multiplies fp16 codes near memory bandwidth, where its fp32 index needs twice the bytes.
+One pass serves all queries: a row is read once and met by every query. Blocks of rows go to threads and are
+read where they lie, mapped files too, near memory bandwidth (:mod:`undertow.index.dots`).
 
 Fp32 products only choose candidates. These are scored again in float64, so that order and ties are the rows'
 own and do not depend on threads, blocks or shards.
@@ -11,8 +10,9 @@ own and do not depend on threads, blocks or shards.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -21,10 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_ROWS = 8192
-"""Rows that every query is scored against before the next: they stay in the cache of a core."""
-LONE_ROWS = 32_768
-"""Rows of a block where one query reads them: nothing is read twice, so fewer and larger blocks."""
+BLOCK_ROWS = 16_384
+"""Rows that a thread takes at once."""
 CUDA_ROWS = 1_048_576
 """Rows scored at once on a GPU."""
 SPARE = 64
@@ -125,37 +123,37 @@ class Scanner:
             for start in range(0, len(shard), size):
                 yield int(first) + start, shard[start : start + size]
 
-    def _on_threads(self, make: Any, queries: int) -> list[Any]:
-        """Let threads take blocks off one list, each with its own state; return the states."""
-        blocks, lock = self._blocks(LONE_ROWS if queries == 1 else BLOCK_ROWS), Lock()
+    def _read(self, queries: NDArray[np.float32], make: Callable[[], _Seen]) -> list[_Seen]:
+        """Let threads take blocks off one list; return what all have seen, query by query."""
+        from undertow.index.dots import dots
 
-        def work(_: int) -> Any:
-            state = make()
+        blocks, lock = self._blocks(BLOCK_ROWS), Lock()
+
+        def work(_: int) -> list[_Seen]:
+            seen = [make() for _ in queries]
+            room = np.empty((len(queries), BLOCK_ROWS), np.float32)
             while True:
                 with lock:
-                    block = next(blocks, None)
-                if block is None:
-                    state.close()
-                    return state
-                state.read(*block)
+                    first, rows = next(blocks, (0, None))
+                if rows is None:
+                    return seen
+                scores = dots(rows, queries, room)
+                for mine, each in zip(seen, scores, strict=True):
+                    mine.take(first, each)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            return list(pool.map(work, range(self._threads)))
+            threads = list(pool.map(work, range(self._threads)))
+        return [reduce(_Seen.join, parts) for parts in zip(*threads, strict=True)]
 
     def _nearest(self, queries: NDArray[np.float32], k: int) -> Pairs:
         """Find (Q, k) fp32 scores and ids, unordered: the best of every thread's best."""
-        states = self._on_threads(lambda: _Heaps(queries, k), len(queries))
-        scores = np.concatenate([state.scores for state in states], axis=1)
-        ids = np.concatenate([state.ids for state in states], axis=1)
-        best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        return np.take_along_axis(scores, best, 1), np.take_along_axis(ids, best, 1)
+        best = [seen.kept() for seen in self._read(queries, lambda: _Seen(most=k))]
+        return np.stack([scores for scores, _ in best]), np.stack([ids for _, ids in best])
 
     def _over(self, query: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
-        """Ids of all rows with an fp32 score over the threshold."""
-        if not self._shards:
-            return np.zeros(0, np.int64)
-        states = self._on_threads(lambda: _Over(query, threshold), 1)
-        return np.concatenate([state.ids() for state in states])
+        """Ids of all rows with an fp32 score of the threshold and more."""
+        (seen,) = self._read(query[None], lambda: _Seen(least=threshold))
+        return seen.kept()[1]
 
     def _nearest_by_torch(self, queries: NDArray[np.float32], k: int) -> Pairs:
         """:meth:`_nearest` on a torch device, which holds one part of the rows at a time, in fp32."""
@@ -175,95 +173,47 @@ class Scanner:
         return scores.cpu().numpy(), ids.cpu().numpy()
 
 
-class _Reader:
-    """One query's faiss scanner over fp16 codes that lie anywhere in memory."""
+class _Seen:
+    """What one query keeps of the rows it has met: all from a score on, the ``most`` best at most."""
 
-    def __init__(self, query: NDArray[np.float32]) -> None:
-        faiss = _faiss()
-        kind = faiss.ScalarQuantizer.QT_fp16
-        self._codec = faiss.ScalarQuantizer(len(query), kind)
-        self._query = np.ascontiguousarray(query)  # faiss keeps the address
-        self.of: Any = self._codec.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, False, None)
-        self.of.set_query(faiss.swig_ptr(self._query))
+    def __init__(self, least: float = -np.inf, most: int | None = None) -> None:
+        self._least, self._most = np.float32(least), most
+        self._scores, self._ids = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
+        self._held = 0
 
-    def close(self) -> None:
-        """Free the scanner: faiss hands it over without an owner."""
-        _faiss().InvertedListScanner.__swig_destroy__(self.of)
+    def take(self, first: int, scores_N: NDArray[np.float32]) -> None:
+        """Keep what is worth it of the N rows from ``first`` on."""
+        (over,) = np.nonzero(scores_N >= self._least)
+        self._scores.append(scores_N[over])
+        self._ids.append(over + first)
+        self._held += len(over)
+        if self._most and self._held > 2 * self._most:
+            self._weed(self._most)
 
+    def join(self, other: _Seen) -> _Seen:
+        """Take what another thread has kept."""
+        self._scores += other._scores
+        self._ids += other._ids
+        return self
 
-class _Heaps:
-    """The k best rows a thread has seen, of each query."""
+    def kept(self) -> Pairs:
+        """Return scores and ids, unordered."""
+        scores, ids = np.concatenate(self._scores), np.concatenate(self._ids)
+        if self._most and len(ids) > self._most:
+            best = np.argpartition(scores, len(scores) - self._most)[len(scores) - self._most :]
+            scores, ids = scores[best], ids[best]
+        return scores, ids
 
-    def __init__(self, queries: NDArray[np.float32], k: int) -> None:
-        self._readers = [_Reader(query) for query in queries]
-        self.scores = np.full((len(queries), k), -np.inf, np.float32)
-        self.ids = np.full((len(queries), k), -1, np.int64)
-
-    def close(self) -> None:
-        """Free what faiss holds."""
-        for reader in self._readers:
-            reader.close()
-
-    def read(self, first: int, rows: NDArray[np.float16]) -> None:
-        """Score a block."""
-        faiss = _faiss()
-        codes, ids = _address(rows), np.arange(first, first + len(rows))
-        for reader, scores, best in zip(self._readers, self.scores, self.ids, strict=True):
-            reader.of.scan_codes(
-                len(rows),
-                codes,
-                faiss.swig_ptr(ids),
-                faiss.swig_ptr(scores),
-                faiss.swig_ptr(best),
-                len(best),
-            )
-
-
-class _Over:
-    """The rows over a threshold that a thread has seen."""
-
-    def __init__(self, query: NDArray[np.float32], threshold: float) -> None:
-        faiss = _faiss()
-        self._reader = _Reader(query)
-        self._threshold = threshold
-        self._result = faiss.RangeSearchResult(1)
-        self._partial = faiss.RangeSearchPartialResult(self._result)
-        self._found = self._partial.new_result(0)
-
-    def read(self, first: int, rows: NDArray[np.float16]) -> None:
-        """Score a block."""
-        faiss = _faiss()
-        ids = np.arange(first, first + len(rows))
-        where = faiss.swig_ptr(ids)  # an address: the array must outlive the call
-        self._reader.of.scan_codes_range(len(rows), _address(rows), where, self._threshold, self._found)
-
-    def close(self) -> None:
-        """Free what faiss holds but the result."""
-        self._reader.close()
-
-    def ids(self) -> NDArray[np.int64]:
-        """Row ids found."""
-        faiss = _faiss()
-        self._partial.finalize()
-        size = int(faiss.rev_swig_ptr(self._result.lims, 2)[1])
-        found: NDArray[np.int64] = faiss.rev_swig_ptr(self._result.labels, size).copy()
-        return found
-
-
-def _address(rows: NDArray[np.float16]) -> Any:
-    return _faiss().cast_integer_to_uint8_ptr(rows.ctypes.data)
-
-
-def _faiss() -> Any:
-    """Import faiss at first use; its type stubs lack the calls made here."""
-    import faiss
-
-    return faiss
+    def _weed(self, most: int) -> None:
+        """Drop all but the best; what comes must be as good as these."""
+        scores, ids = self.kept()
+        self._scores, self._ids, self._held = [scores], [ids], most
+        self._least = scores.min()
 
 
 def _rounding(query: NDArray[np.float32]) -> float:
     """Most that an fp32 product of unit rows can be off, in whatever order it is summed (d u |x| |y|)."""
-    return len(query) * 2.0**-24 * 1.01
+    return (len(query) + 4) * 2.0**-24
 
 
 def scan_device() -> str:
