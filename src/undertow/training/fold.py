@@ -62,8 +62,11 @@ def fold(ids: torch.Tensor, real: torch.Tensor) -> Folded:
 def states_of(
     body: Any, wanted: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any
 ) -> torch.Tensor:
-    """Return the last states of ``body`` at the ``wanted`` places of (2·pairs, longest - 1): (m, hidden)."""
-    folded = fold(input_ids, attention_mask)
+    """Return the last states of ``body`` at the ``wanted`` places of (2·pairs, longest - 1): (m, hidden).
+
+    A side's last token is foretold and foretells nothing: it is left out.
+    """
+    folded = fold(input_ids[:, :-1], attention_mask[:, 1:])
     hidden = body(
         input_ids=folded.ids, attention_mask=folded.sees, position_ids=folded.positions, **kwargs
     ).last_hidden_state
