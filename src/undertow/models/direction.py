@@ -104,6 +104,7 @@ class _Kind:
         return cls(some, plain, np.arange(max(1, round(HELD_OUT * len(some)))))
 
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw pairs to fit to, never those that measure unless there is one pair alone."""
         seen = np.arange(len(self.held_out) % len(self.pairs), len(self.pairs))
         return rng.choice(seen, min(EACH, len(seen)), replace=False)
 
