@@ -263,11 +263,14 @@ def build_side(
     """Choose the phrases and topics of one side and write everything as sentences."""
     n = len(column)
     sentences = _Sentences(surface_entries)
-    tables = []
-    for family, found, kept in zip(families_of(side), reading.found, mined, strict=True):
+
+    def table(family: Family, found: Occurrences, kept: Mined) -> HashTable:
         shown = show(column, found, kept.at, lexis, family)
         columns = [sentences.add(family.sentence.format(side=side, text=text), family.name) for text in shown]
-        tables.append(HashTable.build(kept.hashes, np.array(columns, np.int32)))
+        return HashTable.build(kept.hashes, np.array(columns, np.int32))
+
+    families = list(zip(families_of(side), reading.found, mined, strict=True))
+    tables = [table(*each) for each in families if each[0].write is None]
     stream = outer_words(reading.words, n)
     grams = collect_grams(stream, n, least)
     chosen = select_grams(grams, sources, types, least, MAX_PHRASES[side])
@@ -279,6 +282,7 @@ def build_side(
             columns += [sentences.add(f"The {side} mentions {group} or the like", "topic")] * len(members)
             hashes.append(grams.hashes[members])
     phrases = HashTable.build(np.concatenate(hashes), np.array(columns, np.int32))
+    tables += [table(*each) for each in families if each[0].write is not None]  # told last: they say least
     topics = _learn_topics(column, stream, grams, seed) if side == "query" else EMPTY
     for name in topics.names:
         sentences.add(f"The {side} is about: {name}", "topic")

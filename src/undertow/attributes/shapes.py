@@ -74,10 +74,11 @@ def _word_forms(batch: TextBatch) -> NDArray[np.uint8]:
     """How each token begins, goes on and ends, were it a word: 36 × first + 6 × second + last, (T,)."""
     first, second, last = _letter_classes()
     inner = np.minimum(batch.starts + 1, batch.ends - 1)
-    at = np.minimum(batch.codes[inner], TABLE)
-    sized = second[at]
-    sized[batch.ends - batch.starts == 1] = 6 * _NONE
-    return np.asarray(first[batch.firsts] + sized + last[np.minimum(batch.codes[batch.ends - 1], TABLE)])
+    sized = second.take(batch.codes[inner], mode="clip")
+    sized[inner == batch.starts] = 6 * _NONE
+    sized += first[batch.firsts]
+    sized += last.take(batch.codes[batch.ends - 1], mode="clip")
+    return sized
 
 
 _PLAIN_FORMS = np.zeros(256, np.bool_)
@@ -110,18 +111,19 @@ def _seen(batch: TextBatch) -> _Seen:
 
 
 def _read(batch: TextBatch) -> _Seen:
-    size = (batch.ends - batch.starts).astype(np.uint32)
-    forms = _word_forms(batch)
-    number, word, mark = batch.kinds == DIGIT, batch.kinds == LETTER, batch.kinds == PUNCT
+    forms, word = _word_forms(batch), batch.kinds == LETTER
     odd = word & ~_PLAIN_FORMS[forms]
-    coarse = np.where(number, np.uint32(1), np.uint32(2) + odd)
-    coarse[mark] = (batch.firsts[mark] << 4) + np.minimum(size[mark], RUN)
-    fine = np.where(word, forms + np.uint32(1 << 30), coarse)
-    fine[number] = 4 + np.minimum(size[number], DIGITS)
-    glued = np.zeros(len(size), np.bool_)
+    fine = forms + np.uint32(1 << 30)
+    coarse = odd + np.uint32(2)
+    other = np.flatnonzero(~word)
+    kind, size = batch.kinds[other], (batch.ends[other] - batch.starts[other]).astype(np.uint32)
+    mark = (batch.firsts[other] << 4) + np.minimum(size, RUN)
+    coarse[other] = np.where(kind == PUNCT, mark, np.where(kind == DIGIT, np.uint32(1), np.uint32(2)))
+    fine[other] = np.where(kind == DIGIT, 4 + np.minimum(size, DIGITS), coarse[other])
+    glued = np.zeros(len(word), np.bool_)
     glued[1:] = (batch.starts[1:] == batch.ends[:-1]) & (batch.rows[1:] == batch.rows[:-1])
     begins = np.flatnonzero(~glued)
-    return _Seen(fine, coarse, odd, begins, np.append(begins[1:], len(size))[: len(begins)] - 1)
+    return _Seen(fine, coarse, odd, begins, np.append(begins[1:], len(word))[: len(begins)] - 1)
 
 
 def _hashed(symbols: NDArray[np.uint32], first: Ints, last: Ints) -> Hashes:

@@ -47,7 +47,7 @@ _LESS_INFORMATIVE = {
     "opening": 1,
     "closing": 1,
     "line": 1,
-    "form": 1,
+    "form": 3,
     "label": 1,
     "tag": 1,
     "phrase": 2,
