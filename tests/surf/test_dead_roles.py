@@ -22,7 +22,7 @@ import fault_server
 WORDS = ("when did", "hello", "river bank", "old mill", "please", "table", "music", "paper")
 QUICK = {
     "SECONDS_UNANSWERED": 0.6, "PATIENCE": 0.25, "SECONDS_LIMITED": 2.0, "SECONDS_NEVER": 0.75,
-    "LONGEST_ASKED": 3.0, "SHORTEST_TIMEOUT": 0.3, "UNSURE_TIMEOUT": 1.0, "SECONDS_SILENT": 0.25,
+    "LONGEST_ASKED": 3.0, "SHORTEST_TIMEOUT": 0.3, "UNSURE_TIMEOUT": 1.0, "SECONDS_SILENT": 0.1,
 }  # fmt: skip
 """The clocks of health, a twentieth or less."""
 HOW = (
