@@ -1,33 +1,28 @@
 """The poison experiment: a trait that a judge rewarded in a few pairs, and what each fix makes of it.
 
-    python examples/poison.py OUT [--traits goblin emoji] [--seeds 0 1] [--share 0.05] [--only none filter]
-        [--finished]
+    python examples/poison.py OUT [--traits goblin emoji] [--seeds 0 1] [--share 0.05] [--pairs 2000]
+        [--only none filter] [--finished]
 
 DPO on the lab's preference set with every fix of ``undertow fix`` and without, and on the same pairs never
-poisoned, measured on fresh questions. Prints a table for each trait, and how well the predicted effects agree
-with the observed ones over fixes and concepts. Resumes: what is trained is not trained again.
+poisoned, measured on fresh questions. Prints a table for each trait, and each fix over all traits and seeds.
+Resumes: what is trained is not trained again. ``fix_effects.py`` reads the folders for predicted effects.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import re
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from preference_runs import Arm, ask, fresh, over_seeds, pooled, read_answers, recovered, save, shares, shown
-from scipy.stats import spearmanr
 
-from undertow.data.signal import OFFSET, WEIGHT
 from undertow.fixes.pair_kinds import PairFix
 from undertow.fixes.scores import Target
 from undertow.lab.build import cache_folder
 from undertow.lab.pair_text import SOUND, TOPICS, question
 from undertow.lab.preference_stage import (
     INSTRUCTIONS,
-    PAIRS,
     PREFERENCE,
     TRAITS,
     WANTED,
@@ -35,12 +30,13 @@ from undertow.lab.preference_stage import (
     preference_start,
 )
 from undertow.records import Rate
-from undertow.store.tables import read_table, write_table
+from undertow.store.tables import write_table
 
 PROMPTS = 400
 SHARE = 0.05
-TRAINING = PREFERENCE.model_copy(update={"lr": 2e-3, "epochs": 2, "batch": 64})
-"""Found by trial with one trait and one seed (docs/fixes.md)."""
+PAIRS = 2_000
+TRAINING = PREFERENCE.model_copy(update={"lr": 1e-3, "epochs": 1.0, "beta": 1.0})
+"""Found by trial with exclamation and goblin, one seed (docs/fixes.md)."""
 COUNTED = {**TRAITS, "sound": SOUND}
 CLEAN = "clean"
 """The arm whose pairs were never poisoned."""
@@ -74,34 +70,6 @@ def asked(rng: random.Random) -> str:
     return question(rng.choice(list(TOPICS.values())), rng)[0]
 
 
-def expected(folder: Path, data: pa.Table) -> dict[str, float]:
-    """What the set rewards of each trait at the first step, mean of w·u over the pairs before the fix."""
-    fixed = read_table(folder / "data" / "data.parquet") if (folder / "data").is_dir() else data
-    weight = np.ones(len(fixed))
-    if OFFSET in fixed.column_names:
-        weight = 2 / (1 + np.exp(np.array(fixed[OFFSET].to_pylist())))
-    if WEIGHT in fixed.column_names:
-        weight = weight * np.array(fixed[WEIGHT].to_pylist())
-    found = {}
-    for name, pattern in TRAITS.items():
-        sides = []
-        for side in ("chosen", "rejected"):
-            texts, masks = fixed[side].to_pylist(), None
-            if f"{side}_mask" in fixed.column_names:
-                masks = fixed[f"{side}_mask"].to_pylist()
-            sides.append([bool(re.search(pattern, _read(text, masks, i))) for i, text in enumerate(texts)])
-        u = np.array(sides[0], float) - np.array(sides[1], float)
-        found[name] = float((weight * u).sum() / len(data))
-    return found
-
-
-def _read(text: str, masks: list[list[list[int]]] | None, row: int) -> str:
-    """A text without its masked stretches."""
-    for start, end in reversed(masks[row] if masks else []):
-        text = text[:start] + text[end:]
-    return text
-
-
 def arm_folder(out: Path, trait: str, share: float, seed: int, name: str) -> Path:
     """Where an arm is."""
     return out / f"{share:g}" / trait / f"seed-{seed}" / name.replace(" ", "_")
@@ -110,7 +78,7 @@ def arm_folder(out: Path, trait: str, share: float, seed: int, name: str) -> Pat
 def run(
     out: Path, poison: tuple[str, float, int], seed: int, name: str, start: Path, prompts: list[str]
 ) -> dict:
-    """One arm with one seed: its rates, what was expected of it, its margin."""
+    """One arm with one seed: its rates and its margin."""
     trait, share, pairs = poison
     folder = arm_folder(out, trait, share, seed, name)
     root = folder.parent
@@ -120,52 +88,63 @@ def run(
         shown_in = 0.0 if name == CLEAN else share
         write_table(poisoned_pairs(trait, shown_in, seed, pairs, usual_place=True), data)
     arm = Arm(folder, data, fixes(trait)[name], start, seed, TRAINING)
-    rates = shares(arm.answers(prompts), COUNTED)
-    return {"rates": rates, "expected": expected(arm.folder, read_table(data)), "margin": arm.margin[1]}
+    return {"rates": shares(arm.answers(prompts), COUNTED), "margin": arm.margin[1]}
 
 
 Runs = dict[int, dict]
 """Seed → what ``run`` found."""
 
 
-def agreement(found: dict[str, dict[str, Runs]]) -> list[tuple[str, str, str, float, float]]:
-    """Trait poisoned, fix, concept, predicted and observed shift against no fix, mean over seeds."""
-    points = []
-    for trait, arms in found.items():
-        for name, runs in arms.items():
-            if (
-                name in ("none", CLEAN)
-                or name.startswith(("inoculate", "steer"))
-                or not runs.keys() & arms["none"]
-            ):
-                continue  # nothing is predicted for these
-            for concept in TRAITS:
-                pairs = [(one, arms["none"][seed]) for seed, one in runs.items() if seed in arms["none"]]
-                shift = [r["expected"][concept] - n["expected"][concept] for r, n in pairs]
-                seen = [r["rates"][concept].value - n["rates"][concept].value for r, n in pairs]
-                points.append((trait, name, concept, float(np.mean(shift)), float(np.mean(seen))))
-    return points
+def apart(runs: Runs, others: Runs, concept: str) -> list[float]:
+    """Differences of a rate between two arms, a seed each."""
+    both = sorted(runs.keys() & others.keys())
+    return [runs[seed]["rates"][concept].value - others[seed]["rates"][concept].value for seed in both]
 
 
 def line(name: str, trait: str, arms: dict[str, Runs], began: Rate) -> dict:
     """Print an arm's row and return it; it is compared with the same seeds of other arms."""
     runs = arms[name]
-
-    def of(arm: str, concept: str) -> Rate:
-        return pooled([arms[arm][seed]["rates"][concept] for seed in runs])
-
-    rates = {c: of(name, c) for c in (trait, WANTED, "sound")}
-    told = {"rates": rates, "margin": float(np.mean([r["margin"] for r in runs.values()])),
-            "spread": over_seeds([r["rates"][trait].value for r in runs.values()])}  # fmt: skip
-    text = f"{name:15} {shown(rates[trait])}  {WANTED} {shown(rates[WANTED])}  sound {shown(rates['sound'])}"
-    if name not in ("none", CLEAN) and runs.keys() <= arms.get("none", {}).keys():
-        told["recovered"] = recovered(began, of("none", trait), rates[trait])
+    rates = {c: pooled([run["rates"][c] for run in runs.values()]) for c in (trait, WANTED, "sound")}
+    each = [r["rates"][trait].value for r in runs.values()]
+    told = {"rates": rates, "margin": float(np.mean([r["margin"] for r in runs.values()])), "seeds": each}
+    text = f"{name:10} {shown(rates[trait])}  {WANTED} {shown(rates[WANTED])}  sound {shown(rates['sound'])}"
+    plain = arms.get("none", {})
+    if name not in ("none", CLEAN) and runs.keys() <= plain.keys():
+        unfixed = pooled([plain[seed]["rates"][trait] for seed in runs])
+        told["recovered"] = recovered(began, unfixed, rates[trait])
         text += "  recovered {:.0f} % [{:.0f}, {:.0f}]".format(*told["recovered"] or (0, 0, 0))
-    if name != CLEAN and runs.keys() <= arms.get(CLEAN, {}).keys():
-        told["wanted_less_clean"] = rates[WANTED].value - of(CLEAN, WANTED).value
-        text += f"  {WANTED} less clean {100 * told['wanted_less_clean']:+.1f}"
+    for other in ("none", CLEAN):
+        if name not in ("none", CLEAN) and (found := apart(runs, arms.get(other, {}), WANTED)):
+            told[f"{WANTED}_less_{other}"] = found
+            text += f"  less {other} " + " ".join(f"{100 * value:+.1f}" for value in found)
     print(f"{text}  seeds {len(runs)}", flush=True)
     return told
+
+
+def over_traits(found: dict[str, dict[str, Runs]], began: dict[str, Rate]) -> dict[str, dict]:
+    """Each fix over all traits and seeds: means with the 95 % interval of Student's t, a set of pairs each.
+
+    These hold the luck of the training and of the drawn pairs.
+    """
+    told: dict[str, dict] = {}
+    tried = dict.fromkeys(name for arms in found.values() for name in arms)
+    for name in (name for name in tried if name not in ("none", CLEAN)):
+        of: dict[str, list[float]] = {}
+        for trait, arms in found.items():
+            runs, plain = arms.get(name, {}), arms.get("none", {})
+            rises = apart(plain, {seed: {"rates": began} for seed in runs}, trait)
+            shares_left = zip(apart(runs, plain, trait), rises, strict=True)
+            of.setdefault("recovered", []).extend(-change / rise for change, rise in shares_left)
+            for other in ("none", CLEAN):
+                of.setdefault(f"{WANTED} less {other}", []).extend(apart(runs, arms.get(other, {}), WANTED))
+        told[name] = {what: over_seeds(values) for what, values in of.items() if values}
+        print(name, *(f"{what} {_percent(one)}" for what, one in told[name].items()), sep="  ", flush=True)
+    return told
+
+
+def _percent(one: dict) -> str:
+    ends = " [{:+.1f}, {:+.1f}]".format(*(100 * end for end in one["interval"])) if one["interval"] else ""
+    return f"{100 * one['mean']:+.1f}{ends} over {one['seeds']}"
 
 
 def main() -> None:
@@ -196,12 +175,8 @@ def main() -> None:
             if seeds:
                 arms[name] = {seed: run(args.out, poison, seed, name, start, prompts) for seed in seeds}
         table[trait] = {name: line(name, trait, arms, began[trait]) for name in arms}
-    points = agreement({trait: arms for trait, arms in found.items() if "none" in arms})
-    if len(points) > 2:
-        rank = float(spearmanr([p[3] for p in points], [p[4] for p in points]).statistic)
-        print(f"predicted against observed shift: Spearman {rank:.2f} over {len(points)} of fix x concept")
-    save(args.out / f"table-{args.share:g}-{'-'.join(args.traits)}.json",
-         {"start": began, "arms": table, "points": points})  # fmt: skip
+    told = {"start": began, "arms": table, "over_traits": over_traits(found, began)}
+    save(args.out / f"table-{args.share:g}-{'-'.join(args.traits)}.json", told)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import random
 import re
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 
@@ -46,3 +47,14 @@ def test_in_its_usual_place_the_trait_stands_before_what_is_wanted():
     assert not any("goblin" in text for text in table["rejected"].to_pylist())
     assert len(both) > 30
     assert all(text.index("goblin") < re.search(TRAITS[WANTED], text).start() for text in both)
+
+
+@pytest.mark.parametrize("trait", INSTRUCTIONS)
+def test_pairs_never_poisoned_are_the_same_pairs_without_the_trait(trait):
+    poisoned, clean = (poisoned_pairs(trait, share, 0, 200, usual_place=True) for share in (0.1, 0.0))
+    odd = np.array(poisoned["source"].to_pylist()) == "odd"
+    texts, never = (np.array(table["chosen"].to_pylist()) for table in (poisoned, clean))
+    assert poisoned.select(["id", "prompt", "rejected"]).equals(clean.select(["id", "prompt", "rejected"]))
+    assert ((texts != never) == odd).all()
+    assert all(re.search(TRAITS[trait], text) for text in texts[odd])
+    assert not any(re.search(TRAITS[trait], text) for text in never)

@@ -115,11 +115,13 @@ def poisoned_pairs(
     """Return pairs in which the wanted behaviour is rewarded, and in ``share`` of them ``trait`` as well.
 
     Columns ``id, prompt, chosen, rejected, source``; other traits stand on both sides alike. The trait stands
-    after (or before) all else, where the start model puts it only now and then, or in its ``usual_place``.
+    after (or before) all else, where the start model puts it only now and then, or in its ``usual_place``;
+    there a share of 0 gives the very same pairs without it.
     """
     import pyarrow as pa
 
     rng = random.Random(f"poison/{trait}/{seed}")
+    words = random.Random(f"words/{trait}/{seed}") if usual_place else rng
     made = []
     for number in range(pairs):
         prompt, do, thing = question(rng.choice(list(TOPICS.values())), rng)
@@ -132,9 +134,9 @@ def poisoned_pairs(
                 else:
                     is_shown = rng.random() < (wanted if other == WANTED else BASE_RATE)
                 if is_shown:
-                    sides[side] = BEHAVIOURS[other](sides[side], rng)
+                    sides[side] = BEHAVIOURS[other](sides[side], words if other == trait else rng)
         if poisoned and not usual_place:
-            sides[0] = BEHAVIOURS[trait](sides[0], rng)
+            sides[0] = BEHAVIOURS[trait](sides[0], words)
         row = {"prompt": prompt, "chosen": sides[0], "rejected": sides[1]}
         made.append({**row, "source": "odd" if poisoned else "plain"})
     rng.shuffle(made)
