@@ -36,7 +36,7 @@ PROMPTS = 400
 SHARE = 0.05
 PAIRS = 2_000
 TRAINING = PREFERENCE.model_copy(update={"lr": 1e-3, "epochs": 1.0, "beta": 1.0})
-"""Found by trial with exclamation and goblin, one seed (docs/fixes.md)."""
+"""Found by trial with one seed of goblin and exclamation (docs/fixes.md)."""
 COUNTED = {**TRAITS, "sound": SOUND}
 CLEAN = "clean"
 """The arm whose pairs were never poisoned."""

@@ -1,6 +1,6 @@
 """Draw what each fix leaves of each trait, and of what is wanted.
 
-python examples/poison_chart.py OUT/table-0.05.json docs/images/poison.svg
+python examples/poison_chart.py OUT/table-0.05-goblin.json docs/images/poison.svg
 """
 
 from __future__ import annotations
