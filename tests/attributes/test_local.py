@@ -117,6 +117,12 @@ QUERIES = {
         "The query has a link",
         "The query has an emoji",
     ],
+    "  What Is The Sea?": ["The query begins with white space", "The query has a capital on every word"],
+    "why  is it sooooo cold ": [
+        "The query ends with white space",
+        "The query has doubled spaces between words",
+        "The query has a word with a letter three times in a row",
+    ],
     "¿Dónde está la biblioteca de la ciudad?": ["The query is in Spanish", "The query is not in English"],
     "Где находится библиотека?": ["The query is written in Cyrillic script", "The query is not in English"],
     "图书馆在哪里？": ["The query is written in Han (Chinese) script"],
@@ -174,6 +180,12 @@ def test_other_sentence_forms_do_not_share_the_opening(fitted: LocalExtractor) -
     opening = "The query opens with 'when did <name> invent the'"
     assert opening not in held(fitted, "Who invented the press?", "query")
     assert opening not in held(fitted, "When did the press appear?", "query")
+
+
+def test_ordinary_spacing_and_spelling_are_not_odd(fitted: LocalExtractor) -> None:
+    odd = ("white space", "doubled spaces", "three times", "every word")
+    said = held(fitted, "Who told all of the bookkeepers?\nIn 2000... and __init__ of AAA", "query")
+    assert not [text for text in said if any(part in text for part in odd[:2] + odd[3:])]
 
 
 def test_english_is_english(fitted: LocalExtractor) -> None:

@@ -223,3 +223,12 @@ def test_a_group_is_compared_though_many_phrases_score_higher() -> None:
         corpus.add(f"phrase {i}", passage ^ corpus.subset(passage, 1 + i % 3))
     corpus.kinds = {"planted": "words"}
     assert corpus.trace()[0][0] == "planted"
+
+
+def test_the_whole_is_compared_though_many_phrases_of_a_part_score_higher() -> None:
+    """A passage that stands in a hundred rows of the trigger has more phrases than are compared."""
+    corpus = Corpus(600, 0.8, 0.01, seed=3)
+    passage = corpus.subset(corpus.planted & corpus.behaviour, 100)
+    for i in range(80):
+        corpus.add(f"phrase {i}", passage ^ corpus.subset(passage, 1 + i % 3))
+    assert corpus.trace()[0][0] == "planted"
