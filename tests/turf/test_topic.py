@@ -237,6 +237,6 @@ def test_words_of_a_source_that_always_behaves_so_carry_nothing(told: bool) -> N
     for row in range(5000, 5300):
         prompts[row] += f", says the man with the {rng.choice(KINDS['thing'])}"
     index = indexed(prompts)
-    index.source_codes[:] = habit & told
+    index.source_codes[:] = (habit & told) * (1 + np.arange(len(prompts)) % 2)
     assert len(groups(index, behaviour | habit, "What is the kite?")) == (not told)
     assert len(groups(index, behaviour | habit, "What is the flute?")) == 1

@@ -17,6 +17,8 @@ from undertow.turf.counts import Bools, Floats, Ints
 
 MOST_CHANGES, LEAST_GAIN = 60, 0.002
 """Words that come in or go out at most, and the relative gain in phi of each at least."""
+HABIT, HABITUAL = 0.5, 2
+"""Share of a source's rows from which a behaviour is its habit, and sources that have the habit at least."""
 ALIKE = 0.5
 """Share of the rise of the query's own words that a group's other words have without them."""
 MOST = 0.5
@@ -36,10 +38,18 @@ class Measure:
 
     @cached_property
     def base_CN(self) -> Floats:
-        """Share of the rows of each row's source that show each behaviour."""
+        """Share of the rows of each row's source that show each behaviour.
+
+        Only where that is the habit of several sources: what one source alone does, a topic may have taught,
+        and is held against all rows.
+        """
         rows = np.maximum(np.bincount(self.sources_N), 1)
         shares = [np.bincount(self.sources_N, each) / rows for each in self.behaviour_CN]
-        return np.stack([share[self.sources_N] for share in shares])
+        held = [
+            share if (share >= HABIT).sum() >= HABITUAL else np.full(len(rows), each.mean())
+            for share, each in zip(shares, self.behaviour_CN, strict=True)
+        ]
+        return np.stack([share[self.sources_N] for share in held])
 
     @cached_property
     def beyond_CN(self) -> Floats:
