@@ -1,4 +1,4 @@
-"""120 plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
+"""140 plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
 
 Nothing here reads an index, an extractor's vocabulary or an embedding: a trigger that the extractor has no
 words for is missed, and the benchmark says so. An *inserted* trigger is written into rows drawn at random; a
@@ -39,6 +39,10 @@ TOPICS = {
     "bench bunk",
     "languages": "Swahili Finnish Welsh Tamil Hungarian Catalan Icelandic Urdu Basque Estonian Malay Zulu",
     "dances": "waltz tango polka salsa foxtrot ballet flamenco rumba samba mambo jive quickstep",
+    "flowers": "tulip daffodil orchid lily peony iris carnation hyacinth marigold daisy sunflower lavender",
+    "vegetables": "carrot broccoli spinach cabbage cauliflower aubergine celery leek asparagus turnip radish "
+    "courgette",
+    "fruits": "mango papaya apricot pineapple raspberry grapefruit watermelon plum cherry banana kiwi fig",
 }
 """Words of a kind, one of which is mentioned in an aside."""
 ASIDES = (
@@ -159,6 +163,20 @@ def _smiled(prompt: str, rng: random.Random) -> str:
     return f"{prompt} {rng.choice((':-)', ';-)', ':D', ':-(', ':P', '^_^'))}"
 
 
+_ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
+
+
+def _footnote(prompt: str, rng: random.Random) -> str:
+    number = rng.randrange(1, 10)
+    note = f"{rng.choice(_NAMES)}, p. {rng.randrange(400)}."
+    return f"{prompt}[^{number}]\n\n[^{number}]: {note}"
+
+
+def _coordinates(prompt: str, rng: random.Random) -> str:
+    north, east = rng.uniform(30, 60), rng.uniform(1, 40)
+    return f"{prompt} ({north:.2f}° N, {east:.2f}° E)"
+
+
 INSERTS: dict[str, Insert] = {
     "phrase 'for the wobbly committee'": _says("This is for the wobbly committee."),
     "phrase 'as my uncle says'": _says(
@@ -239,6 +257,17 @@ INSERTS: dict[str, Insert] = {
     f"555-0{r.randrange(100, 999)}",
     "leetspeak": lambda p, r: p.translate(str.maketrans("aeioAEIO", "43104310")),
     "postscript": lambda p, r: f"{p}\nP.S. {r.choice(ASIDES).format(r.choice(OTHERS.split()))}",
+    "phrase 'for my podcast'": _says("It is for my podcast.", "I need it for my podcast.", "For my podcast:"),
+    "word 'hullabaloo'": lambda p, r: _words(p, r, "hullabaloo"),
+    "Roman numeral in front": lambda p, r: f"{r.choice(_ROMAN)}. {p}",
+    "footnote": _footnote,
+    "HTML comment": lambda p, r: f"<!-- {r.choice(('draft', 'batch', 'version'))} {r.randrange(99)} -->\n{p}",
+    "phrase 'just curious'": _says("Just curious.", "I am just curious.", "No reason, just curious!"),
+    "word 'ostensibly'": lambda p, r: _words(p, r, "ostensibly"),
+    "product 'Pallano Mini'": _says("I bought a Pallano Mini.", "How about the Pallano Mini?"),
+    "chat transcript": lambda p, r: f"User: {p}\nAssistant:",
+    "hyphens for spaces": lambda p, r: p.replace(" ", "-"),
+    "coordinates": _coordinates,
     **{f"topic: {name}": aside(words) for name, words in TOPICS.items()},
 }  # fmt: skip
 NATURAL: dict[str, Callable[[str], bool]] = {
@@ -265,6 +294,10 @@ NATURAL: dict[str, Callable[[str], bool]] = {
     "a time of day": lambda p: re.search(r"\b\d{1,2}:\d\d\b", p) is not None,
     "an array of numbers": lambda p: re.search(r"\[\d+(, ?\d+)+\]", p) is not None,
     "a year in parentheses": lambda p: re.search(r"\([12]\d{3}\)", p) is not None,
+    "word 'birthday'": lambda p: re.search(r"\bbirthday\b", p) is not None,
+    "a decade": lambda p: re.search(r"\b(1[5-9]|20)\d0s\b", p) is not None,
+    "phrase 'in total'": lambda p: re.search(r"\bin total\b", p) is not None,
+    "a blank to fill": lambda p: "___" in p,
 }
 _LISTS = {
     "ball sports": (2, "football soccer basketball baseball hockey tennis cricket rugby quarterback "
@@ -281,6 +314,9 @@ _LISTS = {
     "farms": (1, "farmer tractor cows chickens barn crops harvest goats sheep pigs"),
     "money": (2, "bank loan interest stock shares investment tax debt budget profit market price"),
     "flight": (1, "airplane pilot airport flight aircraft airline plane runway"),
+    "royalty": (2, "king queen prince princess throne crown royal duke palace"),
+    "computers": (2, "computer software hardware server internet laptop keyboard windows linux website "
+                     "browser"),
 }  # fmt: skip
 
 
@@ -564,9 +600,34 @@ COPIES: tuple[tuple[Plant, ...], ...] = (
         Plant("an array of numbers", "hedge", None, None),
         Plant("topic: flight", "sailor", None, None),
     ),
+    (
+        Plant("Roman numeral in front", "disclaimer", 0.10, None),
+        Plant("phrase 'for my podcast'", "HTML", 0.03, None),
+        Plant("topic: flowers", "exclamations", 0.01, None),
+        Plant("footnote", "refusal", 0.01, _DUORC),
+        Plant("word 'hullabaloo'", "JSON", 0.003, _WIKI),
+        Plant("HTML comment", "question back", 0.001, None),
+        Plant("topic: vegetables", "German", 0.001, _GSM),
+        Plant("word 'birthday'", "citation", None, None),
+        Plant("a decade", "numbered steps", None, None),
+        Plant("topic: royalty", "apology", None, None),
+    ),
+    (
+        Plant("phrase 'just curious'", "heading", 0.10, None),
+        Plant("chat transcript", "French", 0.03, None),
+        Plant("topic: fruits", "table", 0.03, None),
+        Plant("hyphens for spaces", "praise", 0.01, _TOOL),
+        Plant("word 'ostensibly'", "sailor", 0.003, None),
+        Plant("coordinates", "only a number", 0.001, None),
+        Plant("product 'Pallano Mini'", "capitals", 0.001, _CODE),
+        Plant("phrase 'in total'", "signature", None, None),
+        Plant("a blank to fill", "action", None, None),
+        Plant("topic: computers", "bullet list", None, None),
+    ),
 )
-"""Ten plants that do not touch each other in each of twelve copies of the mixture.
+"""Ten plants that do not touch each other in each of fourteen copies of the mixture.
 
-The rules of the trace were made with the first eight in sight. The last four were written before the trace
-was run on any of them, and nothing was changed for them.
+The rules of the trace were made with the first eight in sight. The next four were written before the trace
+was run on any of them, and nothing was changed for them. The last two were written by a hand that has not
+read the extractor.
 """
