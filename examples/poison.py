@@ -1,6 +1,6 @@
 """The poison experiment: a trait that a judge rewarded in a few pairs, and what each fix makes of it.
 
-    python examples/poison.py OUT [--traits goblin emoji] [--seeds 0 1] [--share 0.05] [--pairs 2000]
+    python examples/poison.py OUT [--traits goblin emoji] [--seeds 0 1] [--share 0.05] [--pairs 5000]
         [--only none filter] [--finished]
 
 DPO on the lab's preference set with every fix of ``undertow fix`` and without, and on the same pairs never
@@ -34,7 +34,7 @@ from undertow.store.tables import write_table
 
 PROMPTS = 400
 SHARE = 0.05
-PAIRS = 2_000
+PAIRS = 5_000
 TRAINING = PREFERENCE.model_copy(update={"lr": 1e-3, "epochs": 1.0, "beta": 1.0})
 """Found by trial with one seed of goblin and exclamation (docs/fixes.md)."""
 COUNTED = {**TRAITS, "sound": SOUND}
