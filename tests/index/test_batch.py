@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def test_shuffled_malformed_and_expired_answers_reach_their_own_rows(
 
 KILLED = """
 import os, signal, sys
+from datetime import UTC, datetime
 from pathlib import Path
 sys.path[:0] = [sys.argv[4], sys.argv[4] + "/../servers"]
 import test_batch as test
@@ -163,3 +165,19 @@ def test_what_cannot_be_asked_by_batch_is_said_in_one_line(
     argv = ["index", str(data), "--out", str(tmp_path / "index"), "--extractor", extractor, "--batch"]
     assert main(argv) == 2
     assert "--batch" in capsys.readouterr().err
+
+
+class _Full(batch_wire.AnthropicBatches):
+    """Lists two batches of one size, the other one first."""
+
+    async def json(self, method: str, path: str, once: bool = False, **content: Any) -> Any:
+        made = {"late": "2026-01-01T00:00:09Z", "mine": "2026-01-01T00:00:08Z", "old": "2026-01-01T00:00:00Z"}
+        counts = {"processing": 90, "succeeded": 0}
+        return {"data": [{"id": i, "created_at": at, "request_counts": counts} for i, at in made.items()]}
+
+
+def test_of_full_batches_without_a_mark_none_that_may_be_ours_is_left_unread() -> None:
+    since = datetime(2026, 1, 1, 0, 0, 8, tzinfo=UTC).timestamp()
+    wire = _Full("http://127.0.0.1", "m", {})
+    assert asyncio.run(wire.find("tag", 90, since)) == ["late", "mine"]
+    assert asyncio.run(wire.find("tag", 89, since)) == []

@@ -80,15 +80,11 @@ class BatchDesk:
     async def _attach(self, wire: BatchWire, task: Task) -> None:
         """Wait for the batches that an earlier start left running."""
         for batch in self._journal.open_batches():
-            if batch.id is None:
-                found = await wire.find(batch.tag, batch.calls, batch.at)
-                if found is None:
-                    self._journal.end_batch(batch.tag)
-                    continue
-                self._journal.name_batch(batch.tag, found)
-                batch = replace(batch, id=found)
-            self._progress.say(f"batch {batch.id}: found again, {batch.calls:,} calls")
-            await self._wait(wire, batch, task)
+            found = [batch.id] if batch.id else await wire.find(batch.tag, batch.calls, batch.at)
+            for id in found:
+                self._progress.say(f"batch {id}: found again, {batch.calls:,} calls")
+                await self._read(wire, replace(batch, id=id), task)
+            self._journal.end_batch(batch.tag)
 
     async def _round(
         self, wire: BatchWire, portions: Iterator[Sequence[Passage]], task: Task
@@ -183,6 +179,12 @@ class BatchDesk:
         return most
 
     async def _wait(self, wire: BatchWire, batch: Batch, task: Task) -> int:
+        """Wait for a batch that was handed over, read it, and note that it is read."""
+        answered = await self._read(wire, batch, task)
+        self._journal.end_batch(batch.tag)
+        return answered
+
+    async def _read(self, wire: BatchWire, batch: Batch, task: Task) -> int:
         """Wait for a batch and journal its answers; return how many there are."""
         assert batch.id is not None  # noqa: S101 - handed over
         state = await wire.look(batch.id)
@@ -204,7 +206,6 @@ class BatchDesk:
                 self._journal.put_many(replies)
                 replies = []
         self._journal.put_many(replies)
-        self._journal.end_batch(batch.tag)
         self._budget.cost_usd += spent - self._reserved.pop(batch.tag, spent)
         task.advance(answered)
         self._progress.say(f"batch {batch.id}: {answered:,} of {batch.calls:,} calls answered")

@@ -58,8 +58,8 @@ class BatchWire(Protocol):
         """Hand calls over by id; return the batch's id."""
         ...
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:
-        """Return the id of a batch that was handed over after ``since`` but not noted, if there is one."""
+    async def find(self, tag: str, count: int, since: float) -> list[str]:
+        """Return the ids of all batches that may be one handed over after ``since`` but not noted."""
         ...
 
     async def look(self, batch: str) -> BatchState:
@@ -215,13 +215,11 @@ class OpenAIBatches(_Http):
             body |= {"tools": [{"type": "function", "function": function}], "tool_choice": "required"}
         return {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": body}
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:
+    async def find(self, tag: str, count: int, since: float) -> list[str]:
         """Look for the tag among the latest batches."""
         listed = await self.json("GET", "/batches?limit=100")
-        found = [
-            batch["id"] for batch in listed["data"] if (batch.get("metadata") or {}).get("undertow") == tag
-        ]
-        return str(found[0]) if found else None
+        marked = (b for b in listed["data"] if (b.get("metadata") or {}).get("undertow") == tag)
+        return [str(batch["id"]) for batch in marked]
 
     async def look(self, batch: str) -> BatchState:
         """Ask for the status; an expired or cancelled batch may hold answers."""
@@ -269,17 +267,15 @@ class AnthropicBatches(_Http):
             params |= {"tools": [tool], "tool_choice": {"type": "tool", "name": form.name}}
         return params
 
-    async def find(self, tag: str, count: int, since: float) -> str | None:
-        """Look for a batch of as many calls made since then: these batches carry no mark.
+    async def find(self, tag: str, count: int, since: float) -> list[str]:
+        """Look for batches of as many calls made since then: these batches carry no mark, and many are full.
 
-        Another's batch of the same size does no harm: its answers have other ids.
+        One that is another's does no harm: its answers have other ids.
         """
         listed = await self.json("GET", "/v1/messages/batches?limit=100")
-        for batch in listed["data"]:
-            made = datetime.fromisoformat(batch["created_at"]).timestamp()
-            if made >= since - 1.0 and sum(batch["request_counts"].values()) == count:
-                return str(batch["id"])
-        return None
+        made = {str(b["id"]): datetime.fromisoformat(b["created_at"]).timestamp() for b in listed["data"]}
+        sizes = {str(b["id"]): sum(b["request_counts"].values()) for b in listed["data"]}
+        return [id for id, at in made.items() if at >= since - 1.0 and sizes[id] == count]
 
     async def look(self, batch: str) -> BatchState:
         """Ask for the status."""
