@@ -32,7 +32,7 @@ Status = Literal["complete", "inconclusive", "failed"]
 
 _NO_CALLS: dict[str, Json] = {"calls": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
 _LIBRARIES = (
-    "numpy", "scipy", "pyarrow", "duckdb", "faiss-cpu", "torch", "transformers", "trl", "datasets",
+    "numpy", "scipy", "pyarrow", "duckdb", "faiss-cpu", "numba", "torch", "transformers", "trl", "datasets",
     "sentence-transformers", "pydantic-ai-slim", "openai",
 )  # fmt: skip
 _RESULTS = {".json", ".jsonl", ".npy", ".npz", ".parquet", ".safetensors"}
