@@ -31,6 +31,8 @@ from undertow.attributes.text import (
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
+FORM = "form"
+"""Their family, ``Attribute.kind``."""
 LONGEST = 12
 """Tokens of a run that are looked at."""
 SPAN = 6
@@ -296,10 +298,10 @@ def _word(text: str) -> str:
 
 
 SHAPES = (
-    Family("form", forms, "The {side} has text of the form {text}", cap=2500, write=written),
-    Family("form", opening_forms, "The {side} opens with text of the form {text}", cap=1000, write=written),
-    Family("form", closing_forms, "The {side} ends with text of the form {text}", cap=1000, write=written),
-    Family("form", closing_marks, "The {side} ends with the marks {text}", cap=300, write=written),
-    Family("form", framing_marks, "The {side} stands between the marks {text}", cap=300, write=framed),
+    Family(FORM, forms, "The {side} has text of the form {text}", cap=2500, write=written),
+    Family(FORM, opening_forms, "The {side} opens with text of the form {text}", cap=1000, write=written),
+    Family(FORM, closing_forms, "The {side} ends with text of the form {text}", cap=1000, write=written),
+    Family(FORM, closing_marks, "The {side} ends with the marks {text}", cap=300, write=written),
+    Family(FORM, framing_marks, "The {side} stands between the marks {text}", cap=300, write=framed),
 )
 """Mined like the other families."""

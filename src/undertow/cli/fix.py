@@ -168,6 +168,10 @@ def _system_prompt(
     return write_system_prompt(run, out, generator, seed, progress, fresh)
 
 
+def _nats(value: float | None, form: str) -> str:
+    return "unknown" if value is None else f"{value:{form}} nats"
+
+
 def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     if summary.get("clauses"):
         yield table(("wording", "clause"), [(each["wording"], each["text"]) for each in summary["clauses"]])
@@ -186,11 +190,11 @@ def _render(summary: dict[str, Any]) -> Iterator[str | Table]:
     for name, own in (summary.get("own") or {}).items():
         yield f"{own:.0%} of the score of {name!r} is its own; what is kept, and length, say the rest"
     if "elicits" in summary:
-        told = summary["elicits"]
+        shows, others = _nats(summary["elicits"]["shows"], "+.2f"), _nats(summary["elicits"]["others"], ".2f")
         yield (
             f"added to layer {summary['layer']}, the direction raises the chosen side's log-odds by "
-            f"{told['shows']:+.2f} nats a pair that shows it (others: ±{told['others']:.2f}), on pairs "
-            "it was not fitted to; 0 elicits nothing and spares the training nothing"
+            f"{shows} a pair that shows it (others, ±: {others}), on "
+            "pairs it was not fitted to; 0 elicits nothing and spares the training nothing"
         )
     if summary.get("predicted"):
         effect = [(name, each["before"], each["after"]) for name, each in summary["predicted"].items()]

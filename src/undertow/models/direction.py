@@ -48,10 +48,10 @@ class Fitted:
 
     direction: NDArray[np.float64]
     """(hidden,) v."""
-    shown: float
-    """Mean m of pairs that show the concept, nats; 0 elicits nothing."""
-    others: float
-    """Root mean square of m over the other pairs, nats."""
+    shown: float | None
+    """Mean m of pairs that show it, nats; 0 elicits nothing; ``None``: one pair, which was fitted to."""
+    others: float | None
+    """Root mean square of m over the other pairs, nats; ``None``: fewer than two of them."""
 
 
 def fit_direction(
@@ -79,9 +79,13 @@ def fit_direction(
         steps.step()
     direction = size * u.detach()
     with torch.no_grad(), reader.moved(layer, alpha * direction):
-        found = [kind.gain(reader, kind.held_out).numpy() for kind in kinds]
-    spread = float(np.sqrt((found[1] ** 2).mean())) if len(found) > 1 else 0.0
-    return Fitted(direction.double().numpy(), float(found[0].mean()), spread)
+        found = [kind.gain(reader, kind.held_out).numpy() if len(kind.pairs) > 1 else None for kind in kinds]
+    shown, rest = found[0], found[1] if len(found) > 1 else None
+    return Fitted(
+        direction.double().numpy(),
+        None if shown is None else float(shown.mean()),
+        None if rest is None else float(np.sqrt((rest**2).mean())),
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from undertow.attributes.shapes import FORM
 from undertow.stats.enrichment import hypergeometric, mantel_haenszel
 from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
@@ -24,8 +25,6 @@ from undertow.turf.redundancy import Candidates, collapse, forward_selection, ge
 COMPARED, WHOLE = 64, 16
 """Best-scored features that are compared pairwise, besides the groups of words; and those that go with the
 behaviours best as a whole (phi): a passage that stands in many rows has more phrases than are compared."""
-SHAPE = "form"
-"""Family of shapes of text: they name a trigger last, and hold others inside as templates do."""
 JOINED_KIND = "words"
 """Family of groups of words, see :mod:`undertow.turf.topic`."""
 JOINED = 0.9
@@ -126,7 +125,7 @@ def rank(
         shared_KK=shared,
         shared_hits_KK=shared_hits,
         base=float(counts.base_C[leading]),
-        vague_K=np.array([1 if kinds[i] == SHAPE else vagueness(texts[i], kinds[i]) for i in top]),
+        vague_K=np.array([1 if kinds[i] == FORM else vagueness(texts[i], kinds[i]) for i in top]),
         joined_K=joined_F[top] < 1,
     )
     groups = collapse(candidates, [texts[i] for i in top], [kinds[i] for i in top])
