@@ -63,6 +63,13 @@ def weights(folder):
     return file_hash(folder / "model.safetensors")
 
 
+def distance(folder, other):
+    from safetensors.numpy import load_file
+
+    one, two = (load_file(path / "model.safetensors") for path in (folder, other))
+    return max(np.abs(one[name] - two[name]).max() for name in one)
+
+
 def test_without_columns_it_is_trl_to_the_bit(plain, write, model, tmp_path, monkeypatch):
     """With TRL's head; ours, which scores response tokens alone, differs by rounding."""
     from datasets import Dataset
@@ -283,7 +290,8 @@ def test_a_steered_run_differs_in_its_steps_and_not_in_its_reference(
     assert weights(tmp_path / "out") != weights(plain[0])
     if checkpointing:
         train_dpo(write(), model, tmp_path / "kept", FAST, steer=Steer(vector=direction, alpha=2.0))
-        assert weights(tmp_path / "out") == weights(tmp_path / "kept")
+        kept = tmp_path / "kept"
+        assert distance(tmp_path / "out", kept) < 1e-3 * distance(plain[0], kept)
 
 
 def test_adapters_train_with_all_columns_and_are_merged(write, model, direction, tmp_path):

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from undertow.training import fold
+from undertow.training.needed import KNOWN
 
 END = 2
 PAIRS = [
@@ -33,7 +34,7 @@ def batch(pairs):
     return ids, real
 
 
-@pytest.mark.parametrize("kind", fold._KNOWN)
+@pytest.mark.parametrize("kind", KNOWN)
 def test_states_and_gradients_are_those_of_the_two_sides(kind):
     net = made(kind)
     assert fold.can_fold(net)

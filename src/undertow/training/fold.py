@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-_KNOWN = ("gpt2", "llama", "qwen2", "qwen3")
-"""Classes of models that go by the mask and the positions they are given; tested one by one."""
+from undertow.training.needed import KNOWN, only_needed
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,16 @@ class Folded:
     """(pairs, 1, longest, longest) whether a token (third axis) reads another (fourth)."""
     places: torch.Tensor
     """(2·pairs, longest side) in which column of its row a token of chosen, then rejected sides stands."""
+    real: torch.Tensor
+    """(pairs, longest) whether a token is no padding."""
 
 
 def can_fold(model: Any) -> bool:
-    """Say whether ``model`` reads a folded pair as it reads the two sides."""
+    """Say whether ``model`` reads a folded pair as it reads the two sides: it goes by mask and positions."""
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     return (
-        config.model_type in _KNOWN and config._attn_implementation == "sdpa" and kinds == {"full_attention"}
+        config.model_type in KNOWN and config._attn_implementation == "sdpa" and kinds == {"full_attention"}
     )
 
 
@@ -56,7 +57,7 @@ def fold(ids: torch.Tensor, real: torch.Tensor) -> Folded:
     in_chosen = (column >= opening) & (column < size)
     apart = (column >= size)[:, :, None] & in_chosen[:, None, :]
     sees = (column <= column[:, None]) & ~apart
-    return Folded(rows[:, :longest], positions, sees[:, None], places)
+    return Folded(rows[:, :longest], positions, sees[:, None], places, column < size + other - opening)
 
 
 def states_of(
@@ -67,9 +68,13 @@ def states_of(
     A side's last token is foretold and foretells nothing: it is left out.
     """
     folded = fold(input_ids[:, :-1], attention_mask[:, 1:])
-    hidden = body(
-        input_ids=folded.ids, attention_mask=folded.sees, position_ids=folded.positions, **kwargs
-    ).last_hidden_state
     row, column = wanted.nonzero(as_tuple=True)
-    states: torch.Tensor = hidden[row % len(folded.ids), folded.places[row, column]]
+    place = row % len(folded.ids), folded.places[row, column]
+    read = torch.zeros_like(folded.real)
+    read[place] = True
+    with only_needed(body, folded.real, read):
+        hidden = body(
+            input_ids=folded.ids, attention_mask=folded.sees, position_ids=folded.positions, **kwargs
+        ).last_hidden_state
+    states: torch.Tensor = hidden[place]
     return states

@@ -16,6 +16,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from undertow.training import fold
 from undertow.training.encode import IGNORED
+from undertow.training.needed import only_needed
 
 _LOGIT_CHANGES = (
     "final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling",
@@ -37,7 +38,7 @@ def add_response_head(model: Any, folds: bool) -> None:
     sides, then the rejected ones, and what a pair's sides share is computed once.
     """
     other = model.forward
-    states_of = fold.states_of if folds else _states_of
+    states_of = fold.states_of if folds else response_states
 
     @functools.wraps(other)
     def forward(*args: Any, fused_lm_head: bool = False, labels: Any = None, **kwargs: Any) -> Any:
@@ -53,8 +54,14 @@ def add_response_head(model: Any, folds: bool) -> None:
     model.forward = forward
 
 
-def _states_of(body: Any, wanted: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-    states: torch.Tensor = body(**kwargs).last_hidden_state[:, :-1][wanted]
+def response_states(
+    body: Any, wanted: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor, **kwargs: Any
+) -> torch.Tensor:
+    """Return the last states of ``body`` at the ``wanted`` places of (rows, longest - 1): (m, hidden)."""
+    read = torch.nn.functional.pad(wanted, (0, 1))
+    with only_needed(body, attention_mask.bool(), read):
+        hidden = body(input_ids=input_ids, attention_mask=attention_mask, **kwargs).last_hidden_state
+    states: torch.Tensor = hidden[read]
     return states
 
 

@@ -3,7 +3,8 @@
 Departs from TRL 1.16: no entropy and token accuracy in every step (each is a pass over the logits and a
 sync), no model card and no telemetry, and a row order that is a function of seed and epoch. The loss is
 TRL's own, the mean negative log-likelihood of the response tokens. On a CPU TRL computes the logits of
-prompts and padding too, twice (1.5 times the cost of a step of a 1 M model); there they are left out.
+prompts and padding too, twice (1.5 times the cost of a step of a 1 M model); there they are left out, as is
+what feed-forward layers would make of tokens that nobody reads (``needed``).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from undertow.data.signal import WEIGHT
 from undertow.errors import UsageError
 from undertow.progress import Task
 from undertow.training.encode import IGNORED, Encoded
-from undertow.training.head import has_plain_logits
+from undertow.training.head import fuse_activations, has_plain_logits, response_states
 from undertow.training.order import LengthOrder
 from undertow.training.steering import Steered, Steering
 
@@ -82,6 +83,8 @@ class ResponseTrainer(Steered, SFTTrainer):  # type: ignore[misc]
         add_fused_lm_head(self._causal, outputs=("log_probs",))
         alone = self.args.device.type == "cpu" and self.args.world_size == 1
         self._compact = alone and has_plain_logits(self._causal)
+        if self._compact:
+            fuse_activations(self._causal)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthOrder:
         return self._order
@@ -111,10 +114,10 @@ class ResponseTrainer(Steered, SFTTrainer):  # type: ignore[misc]
     ) -> torch.Tensor:
         """Compute the same loss with logits of response tokens alone."""
         body = {name: tensor for name, tensor in inputs.items() if name != "labels"}
-        hidden = self._causal.base_model(**body, use_cache=False).last_hidden_state[:, :-1]
         labels = inputs["labels"][:, 1:]
         wanted = labels != IGNORED
-        logits = self._causal.get_output_embeddings()(hidden[wanted]).float()
+        states = response_states(self._causal.base_model, wanted, **body, use_cache=False)
+        logits = self._causal.get_output_embeddings()(states).float()
         if weight is None:
             total = torch.nn.functional.cross_entropy(logits, labels[wanted], reduction="sum")
         else:
