@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
-import gc
 import os
 import signal
 import sys
@@ -106,15 +104,6 @@ def _environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def _collect_seldom() -> None:
-    """Let the garbage collector look less often at the million objects of large libraries, and not at exit.
-
-    Of a training command that takes 20 s, 1.2 s and 1.3 s.
-    """
-    gc.set_threshold(10_000, 20, 10)
-    atexit.register(gc.freeze)
-
-
 def _error(message: str) -> None:
     line = safe_text(redact(" ".join(message.split())))
     print(f"error: {line}", file=sys.stderr)  # noqa: T201 - the one place errors are printed
@@ -190,7 +179,6 @@ def _report(error: Exception) -> int:
 def main(argv: Sequence[str] | None = None, verbs: Sequence[tuple[str, str]] = VERBS) -> int:
     """Run the command line and return the exit code; never a traceback unless ``UNDERTOW_DEBUG=1``."""
     _environment()
-    _collect_seldom()
     stop = _Stop()
     try:
         with stop.listening():

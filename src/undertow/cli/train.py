@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,6 +26,16 @@ group = typer.Typer(no_args_is_help=True, help="Fine-tune a model, with proof th
 @group.callback()
 def _group() -> None:
     """Fine-tune a model, with proof that it learned."""
+    _collect_seldom()
+
+
+def _collect_seldom() -> None:
+    """Let the garbage collector walk the libraries' million objects less often, and not once more at exit.
+
+    Of a command that takes 20 s these were 1.2 s and 1.3 s.
+    """
+    gc.set_threshold(10_000, 20, 10)
+    atexit.register(gc.freeze)
 
 
 Data = Annotated[Path, typer.Option(help="Parquet, JSONL or Hugging Face folder; or --out of a fix.")]
