@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import ctypes
 import gc
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ group = typer.Typer(no_args_is_help=True, help="Fine-tune a model, with proof th
 def _group() -> None:
     """Fine-tune a model, with proof that it learned."""
     _collect_seldom()
+    _keep_freed_memory()
 
 
 def _collect_seldom() -> None:
@@ -36,6 +39,18 @@ def _collect_seldom() -> None:
     """
     gc.set_threshold(10_000, 20, 10)
     atexit.register(gc.freeze)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what a step frees for the next one; handed back, every page of it faults again.
+
+    A run of 1 M parameters had 0.6 M such faults, 1.5 s of processor time. Without glibc it does nothing.
+    """
+    trim, mapped = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(mapped, 1 << 25)
+        set_option(trim, 1 << 30)
 
 
 Data = Annotated[Path, typer.Option(help="Parquet, JSONL or Hugging Face folder; or --out of a fix.")]

@@ -6,8 +6,10 @@ process on the machine that made sampling on two cores 40 times slower than on o
 
 from __future__ import annotations
 
+import math
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 _SHORT_SPIN, _LONG_SPIN = 1_000, 20_000
+_LOOKS, _BETWEEN_S = 4, 0.01
+"""A moment's guest is no load: idle in one of these looks is idle."""
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -32,11 +36,19 @@ def spin_count() -> int:
     processes on two cores each takes twice as long where threads wait so, or for milliseconds, as libgomp
     would. So: long where the cores are idle now.
     """
+    for _ in range(_LOOKS):
+        if _others_running() < core_count() / 2:
+            return _LONG_SPIN
+        time.sleep(_BETWEEN_S)
+    return _SHORT_SPIN
+
+
+def _others_running() -> float:
+    """Count what else runs on this machine at this moment, as far as Linux says it."""
     try:
-        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0]) - 1
     except (OSError, ValueError, IndexError):
-        return _SHORT_SPIN
-    return _LONG_SPIN if running - 1 < core_count() / 2 else _SHORT_SPIN
+        return math.inf
 
 
 class _ThreadSetting:
