@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from toy import thin_model
 
 from undertow.training import fold
 from undertow.training.needed import KNOWN
@@ -17,15 +17,6 @@ PAIRS = [
 ]
 
 
-def made(kind):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        kind, vocab_size=12, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, max_position_embeddings=24, initializer_range=0.5,
-    )  # fmt: skip
-    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
-
-
 def batch(pairs):
     rows = [p + c for p, c, _ in pairs] + [p + r for p, _, r in pairs]
     longest = max(map(len, rows))
@@ -36,7 +27,7 @@ def batch(pairs):
 
 @pytest.mark.parametrize("kind", KNOWN)
 def test_states_and_gradients_are_those_of_the_two_sides(kind):
-    net = made(kind)
+    net = thin_model(kind)
     assert fold.can_fold(net)
     ids, real = batch(PAIRS)
     wanted = real[:, 1:].bool()
@@ -64,7 +55,7 @@ def test_a_row_holds_what_is_shared_once_and_the_sides_do_not_see_each_other():
 
 @pytest.mark.parametrize("change", [{"model_type": "other"}, {"layer_types": ["sliding_attention"]}])
 def test_other_models_are_not_folded(change):
-    net = made("llama")
+    net = thin_model("llama")
     for name, value in change.items():
         object.__setattr__(net.config, name, value)
     assert not fold.can_fold(net)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from toy import thin_model
 
 from undertow.models.layers import layers_of
 from undertow.training.head import response_states
@@ -11,15 +11,6 @@ from undertow.training.needed import KNOWN, only_needed
 IDS = torch.tensor([[5, 6, 7, 8, 9, 2], [4, 7, 2, 0, 0, 0], [3, 5, 6, 7, 2, 0]])
 REAL = (IDS != 0).long()
 WANTED = torch.tensor([[0, 0, 0, 1, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 0]]).bool()
-
-
-def made(kind, **more):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        kind, vocab_size=12, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, max_position_embeddings=24, initializer_range=0.5, **more,
-    )  # fmt: skip
-    return AutoModelForCausalLM.from_config(config).eval()
 
 
 def tokens_computed(net, inside):
@@ -37,7 +28,7 @@ def tokens_computed(net, inside):
 
 @pytest.mark.parametrize("kind", KNOWN)
 def test_states_and_gradients_are_those_of_the_whole(kind):
-    net = made(kind)
+    net = thin_model(kind, layers=3)
     whole = net.base_model(input_ids=IDS, attention_mask=REAL).last_hidden_state[:, :-1][WANTED]
     found = response_states(net.base_model, WANTED, IDS, REAL)
     assert torch.allclose(found, whole, atol=1e-5)
@@ -52,7 +43,7 @@ def test_states_and_gradients_are_those_of_the_whole(kind):
 
 @pytest.mark.parametrize("kind", KNOWN)
 def test_feed_forward_layers_take_real_tokens_and_the_last_one_what_is_read(kind):
-    net = made(kind)
+    net = thin_model(kind, layers=3)
     read = torch.nn.functional.pad(WANTED, (0, 1))
     computed = tokens_computed(net, only_needed(net.base_model, REAL.bool(), read))
     assert computed == [int(REAL.sum())] * 2 + [int(WANTED.sum())]
@@ -61,7 +52,7 @@ def test_feed_forward_layers_take_real_tokens_and_the_last_one_what_is_read(kind
 
 
 def test_recomputing_for_the_gradient_computes_everything():
-    net = made("gpt2", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
+    net = thin_model("gpt2", layers=3, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
     plain = response_states(net.base_model, WANTED, IDS, REAL, use_cache=False).detach()
     net.gradient_checkpointing_enable()
     net.train()
@@ -71,7 +62,7 @@ def test_recomputing_for_the_gradient_computes_everything():
 
 
 def test_models_of_other_classes_compute_everything():
-    net = made("gpt2")
+    net = thin_model("gpt2", layers=3)
     read = torch.nn.functional.pad(WANTED, (0, 1))
     object.__setattr__(net.base_model.config, "model_type", "other")
     assert tokens_computed(net, only_needed(net.base_model, REAL.bool(), read)) == [IDS.numel()] * 3

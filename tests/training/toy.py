@@ -23,6 +23,20 @@ def toy_rows(n=160, seed=0):
     return rows
 
 
+def thin_model(kind, layers=2, **more):
+    """An untrained causal model of any class, evaluating, with weights large enough to matter."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind, vocab_size=12, hidden_size=16, intermediate_size=24, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=8, max_position_embeddings=24,
+        initializer_range=0.5, **more,
+    )  # fmt: skip
+    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+
+
 def save_toy_model(path, template=True, dropout=0.1):
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
