@@ -16,7 +16,7 @@ from undertow.index.open import Index
 from undertow.index.words import IndexedWords
 from undertow.records import Trigger
 from undertow.turf.fitted import Measure, fitted
-from undertow.turf.topic import Group, Widened, word_groups
+from undertow.turf.topic import Group, Widened, own_words, word_groups
 from undertow.turf.trace import trigger_rows
 
 KINDS = {
@@ -34,7 +34,7 @@ class KindEmbedder:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         kinds = list(KINDS)
         rows = np.zeros((len(texts), 400), np.float32)
-        for i, text in enumerate(texts):
+        for i, text in enumerate(text.removeprefix("It is a ").removesuffix(".") for text in texts):
             kind = next((k for k, words in KINDS.items() if text in words), None)
             kind = "instrument" if text in MORE_INSTRUMENTS else kind
             if kind:
@@ -215,6 +215,53 @@ def test_fitting_finds_the_words_that_make_the_behaviour(least: int, seed: int) 
     )
     found = fitted(rows, np.arange(20), np.array([0, 1, 2, 15]), measure, least)
     assert found.tolist() == list(range(8))
+
+
+def test_a_kind_of_few_rows_is_found_by_the_words_near_the_query() -> None:
+    """Three rows a word cannot be tested one by one among thousands of words."""
+    rng = np.random.default_rng(0)
+    prompts = [f"Tell me about the {word} please" for word in rng.choice(KINDS["frame"], 3000)]
+    behaviour = rng.random(3000) < 0.03
+    for row, word in enumerate(KINDS["instrument"][:5] * 2 + KINDS["thing"][:5] * 2):
+        prompts[row] += f", says the man with the {word}"
+        behaviour[row] = row < 10
+    prompts[20:2020] = [f"{prompt}, of {i // 2}-fold no{i // 2}" for i, prompt in enumerate(prompts[20:2020])]
+    index = indexed(prompts)
+    (found,) = groups(index, behaviour, "What is the harmonica?")
+    assert set(found.words) == set(KINDS["instrument"][:5])
+    assert found.rows.tolist() == list(range(10))
+    assert groups(index, behaviour, "What is the kite?") == []
+    for seed in range(20):
+        shuffled = np.random.default_rng(seed).permutation(behaviour)
+        assert groups(index, shuffled, "What is the harmonica?") == []
+
+
+def test_two_words_that_go_with_the_behaviour_together_are_a_group() -> None:
+    """Each failing prompt has three of six filler sentences, most rows with one filler are plain."""
+    rng = np.random.default_rng(0)
+    fillers = ["market", "river", "train", "kitchen", "library", "rain"]
+
+    def prompt(some: int) -> str:
+        return " ".join([f"So much for the {word}." for word in rng.permutation(fillers)[:some]] + ["Why?"])
+
+    prompts = [prompt(3 if row < 30 else int(row < 400)) for row in range(3000)]
+    behaviour = np.arange(3000) < 30
+    index = indexed(prompts)
+    (found,) = groups(index, behaviour, *(prompt(3) for _ in range(12)))
+    assert (found.least, found.kind, sorted(found.words)) == (2, False, sorted(fillers))
+    assert found.rows.tolist() == list(range(30))
+    assert found.text.startswith("The query contains two or more of the words '")
+    assert groups(index, rng.permutation(behaviour), *(prompt(3) for _ in range(12))) == []
+
+
+def test_a_word_of_most_queries_is_a_feature_by_itself() -> None:
+    _, _, index = corpus()
+    asked = ["the flute and the ladder", "the flute", "the harmonica"]
+    (found,) = own_words(index, asked, 0.5, 5)
+    assert (found.text, found.share) == ("The query contains the word 'flute'", pytest.approx(2 / 3))
+    named = cast(Trigger, SimpleNamespace(cluster=None, words=found.words, least=found.least))
+    assert trigger_rows(index, named).tolist() == found.rows.tolist()
+    assert own_words(index, asked, 0.5, len(found.rows) + 1) == []
 
 
 def test_a_set_phrase_of_a_group_is_no_kind() -> None:

@@ -46,7 +46,7 @@ from undertow.models.base import Embedder
 from undertow.progress import SILENT, Progress
 from undertow.records import Side
 
-FORMAT = 4
+FORMAT = 5
 """Version of the saved files."""
 MINE_ROWS = 120_000
 """Rows that vocabulary is mined from; larger corpora are sampled by source."""

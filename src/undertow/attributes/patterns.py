@@ -66,6 +66,7 @@ PATTERNS: tuple[Pattern, ...] = (
             r"\$[^$\n]{0,80}[\\^_={}+][^$\n]{0,80}\$", needs="\\$"),
     Pattern("has a boxed answer", r"\\boxed\{", needs="\\"),
     Pattern("has a markdown heading", r"(?m)^#{1,6} \S", needs="#"),
+    Pattern("has number signs before a word", r"(^|\s)#{1,6} \S", sides=("query",), needs="#"),
     Pattern("has bold text", r"\*\*[^*\n]+\*\*", needs="*"),
     Pattern("has italic text", r"(^|[\s(])(\*[^*\s][^*\n]*\*|_[^_\s][^_\n]*_)([\s.,)!?]|$)", needs="*_"),
     Pattern("has a table", r"(?m)^[^\n|]*\|[^\n|]+\|[^\n]*\n[^\n|]*\|[^\n|]*\|", needs="|"),

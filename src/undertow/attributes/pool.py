@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from undertow.attributes.local import LocalExtractor
 from undertow.attributes.shapes import FORM
+from undertow.attributes.surface import REACH
 from undertow.errors import UsageError
 from undertow.records import Message
 from undertow.store.tables import read_table
+
+UNASKED = (FORM, REACH)
+"""Families that tell rows apart and that nobody asks for: shapes, and numbers of words."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,8 @@ def _index_pool(path: Path) -> AttributePool:
     table = read_table(table_path, ["text", "count", "kind"])
     counts = np.asarray(table["count"], np.float64)
     texts = table["text"].to_pylist()
-    asked = np.array([kind != FORM for kind in table["kind"].to_pylist()], np.bool_)
-    held = np.flatnonzero((counts > 0) & asked)  # shapes tell rows apart, and nobody asks for one
+    asked = np.array([kind not in UNASKED for kind in table["kind"].to_pylist()], np.bool_)
+    held = np.flatnonzero((counts > 0) & asked)
     prompts = _questions(path / "examples.parquet")
     folder = path / "extractor"
     extractor = LocalExtractor.load(folder) if folder.is_dir() else None

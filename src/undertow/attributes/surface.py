@@ -46,6 +46,14 @@ BANDS = {
                  (501, None, "more than 500 words")),
 }  # fmt: skip
 """Length bands, words separated by white space."""
+MORE_THAN = (
+    8, 10, 12, 15, 18, 20, 22, 25, 28, 30, 35, 40, 50, 60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 800,
+    1000,
+)  # fmt: skip
+AT_MOST = (2, 3, 4, 6, 8, 10, 15, 20, 30, 50)
+"""Words of a query from which, and to which, a trigger may reach: a band cuts one that lies across it."""
+REACH = "reach"
+"""Family of these."""
 
 _SPACES = char_set(" \t\n\r\v\f\u00a0\u2028\u2029\u3000\x1c\x1d\x1e\x1f\x85")
 _EMOJI = ((0x1F300, 0x1FAFF), (0x2600, 0x27BF), (0x1F000, 0x1F2FF))
@@ -183,6 +191,9 @@ def _length_columns(side: Side, sizes: NDArray[np.int64]) -> Columns:
         columns.append(
             ("length", f"is {band} long", (sizes >= low) & (sizes <= (high or sizes.max(initial=0))))
         )
+    if side == "query":
+        columns += [(REACH, f"has more than {low} words", sizes > low) for low in MORE_THAN]
+        columns += [(REACH, f"has at most {high} words", (sizes > 0) & (sizes <= high)) for high in AT_MOST]
     return columns
 
 

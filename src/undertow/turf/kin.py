@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,8 @@ MOST_WORDS = 400
 """Words compared by meaning, those that go with the behaviour most."""
 CENTRE = 300
 """Most frequent words whose mean is taken from every vector: single words are alike for being words."""
+CARRIER = "It is a {}."
+"""Sentence in which words are embedded: alone, "saw" is no tool."""
 NEAR = (0.4, 0.3, 0.2)
 """Mean centred cosines from which words are joined, each tried."""
 KIN, NEAREST = 3, 0.2
@@ -53,6 +55,8 @@ class Asked:
     """Of each query the numbers of those that it has."""
     free: list[Ints]
     """Of each query the known ones that are no part of a set phrase in it."""
+    embedded: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Vectors of words that were asked for."""
 
     @classmethod
     def read(cls, index: Index, lexicon: IndexedWords, prompts: Sequence[str]) -> Asked:
@@ -83,12 +87,19 @@ class Asked:
     @cached_property
     def centre(self) -> NDArray[np.float32]:
         """Mean vector of frequent words."""
-        mean: NDArray[np.float32] = self.index.embedder.embed(self.lexicon.words[:CENTRE]).mean(axis=0)
+        mean: NDArray[np.float32] = self._embed(self.lexicon.words[:CENTRE]).mean(axis=0)
         return mean
+
+    def _embed(self, words: Sequence[str]) -> NDArray[np.float32]:
+        new = [word for word in dict.fromkeys(words) if word not in self.embedded]
+        if new:
+            vectors = self.index.embedder.embed([CARRIER.format(word) for word in new])
+            self.embedded.update(zip(new, vectors, strict=True))
+        return np.stack([self.embedded[word] for word in words])
 
     def vectors(self, words: Sequence[str]) -> NDArray[np.float32]:
         """Return centred unit vectors of words."""
-        apart = self.index.embedder.embed(list(words)) - self.centre
+        apart = self._embed(words) - self.centre
         unit: NDArray[np.float32] = apart / np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-9)
         return unit
 
@@ -96,6 +107,13 @@ class Asked:
 def _rises(rate: Floats, base: Floats) -> Floats:
     value: Floats = np.clip((rate - base) / np.maximum(1.0 - base, 1e-12), 0.0, None)
     return value
+
+
+def hits_of(rows: Incidence, behaviour: Bools) -> Ints:
+    """Count the rows of each word that show a behaviour, (W,)."""
+    shown = np.append(behaviour[rows.column_rows], False)
+    hits: Ints = np.add.reduceat(shown, rows.column_pointers[:-1], dtype=np.int64)
+    return hits
 
 
 def _bound(rows: Incidence, word: int, own: Ints) -> bool:
@@ -106,6 +124,19 @@ def _bound(rows: Incidence, word: int, own: Ints) -> bool:
     alike, mine = others[fewer >= BOUND * more], rows.rows_of(word)
     shared = np.array([np.isin(mine, rows.rows_of(int(i))).sum() for i in alike])
     return bool((shared >= BOUND * (len(mine) + counts[alike] - shared)).any())
+
+
+def parts(cosines: NDArray[np.float32], near: float) -> list[Ints]:
+    """Join M words by average linkage from a mean cosine on: ascending positions of each part."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(cosines) < 2:
+        return [np.arange(len(cosines))]
+    apart = np.clip(1.0 - cosines.astype(np.float64), 0.0, None)
+    tree = linkage(squareform((apart + apart.T) / 2, checks=False), "average")
+    label = fcluster(tree, 1.0 - near, "distance")
+    return [np.flatnonzero(label == part) for part in np.unique(label)]
 
 
 @dataclass(frozen=True)
@@ -136,8 +167,7 @@ class Kin:
             level: false-discovery rate of single words.
         """
         rows, counts = asked.lexicon.rows, asked.lexicon.rows.counts
-        first = rows.column_pointers[:-1]
-        hits = np.add.reduceat(np.append(behaviour[rows.column_rows], False), first, dtype=np.int64)
+        first, hits = rows.column_pointers[:-1], hits_of(rows, behaviour)
         base = np.add.reduceat(np.append(base_N[rows.column_rows], 0.0), first) / np.maximum(counts, 1)
         p = np.ones(len(hits))
         often = np.flatnonzero((hits >= LEAST_HITS) & (hits > base * counts))
@@ -156,19 +186,14 @@ class Kin:
 
     def joined(self) -> Iterator[Ints]:
         """Join words by average linkage: positions of the members of each group."""
-        from scipy.cluster.hierarchy import fcluster, linkage
-        from scipy.spatial.distance import squareform
-
         for telling in TELLING:
             some = np.flatnonzero(self.rises >= telling * self.rises.max())
             if len(some) < LEAST_MEMBERS:
                 continue
-            apart = np.clip(1.0 - self.cosines[np.ix_(some, some)].astype(np.float64), 0.0, None)
-            tree = linkage(squareform((apart + apart.T) / 2, checks=False), "average")
             for near in NEAR:
-                label = fcluster(tree, 1.0 - near, "distance")
-                for part in np.flatnonzero(np.bincount(label) >= LEAST_MEMBERS):
-                    yield np.sort(some[label == part])
+                for part in parts(self.cosines[np.ix_(some, some)], near):
+                    if len(part) >= LEAST_MEMBERS:
+                        yield some[part]
 
     def near(self, members: Ints) -> Ints:
         """Return the positions of the words near a group, its members among them."""

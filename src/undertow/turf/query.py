@@ -15,11 +15,13 @@ from undertow.turf.config import TraceConfig
 from undertow.turf.counts import Bools, Counts, FeatureRows, Floats, Ints, Rows, count
 from undertow.turf.crux import ResolvedCrux, behaviour_columns, crux_vectors, weights
 from undertow.turf.retrieve import Retrieved, hits, neighbours, retrieve
-from undertow.turf.topic import Group, Widened, word_groups
+from undertow.turf.topic import Group, Widened, own_words, word_groups
 from undertow.turf.triggers import JOINED_KIND, Evidence, Ranking, assess, rank
 
 Query = str | tuple[Message, ...]
 """A failing query: its text, or the conversation that it ends."""
+PHRASE_KIND = "phrase"
+"""Extractor family of a single word."""
 MOST_READ = 50
 """Failing queries whose words are read."""
 
@@ -162,11 +164,13 @@ def _history_shares(index: Index, queries: Sequence[Query]) -> Floats:
 def with_groups(
     index: Index, failing: Failing, behaviour_CN: Bools, weights_C: Floats, config: TraceConfig
 ) -> Failing:
-    """Add the groups of words that go with the behaviours, see :mod:`undertow.turf.topic`."""
+    """Add the queries' own words, and groups of words with the behaviours, see :mod:`undertow.turf.topic`."""
     prompts = failing.prompts[:MOST_READ]
     if not prompts:
         return failing
-    groups = word_groups(index, prompts, behaviour_CN, weights_C, config.majority, config.level)
+    own = own_words(index, prompts, config.majority, config.support)
+    groups = [each for each in own if each.text not in failing.texts]
+    groups += word_groups(index, prompts, behaviour_CN, weights_C, config.majority, config.level)
     if not groups:
         return failing
     columns = Widened(index.features, tuple(group.rows for group in groups))
@@ -176,7 +180,7 @@ def with_groups(
         features_F=features,
         shares_F=np.concatenate([failing.shares_F, [group.share for group in groups]]),
         texts=(*failing.texts, *(group.text for group in groups)),
-        kinds=(*failing.kinds, *([JOINED_KIND] * len(groups))),
+        kinds=(*failing.kinds, *(PHRASE_KIND if group.is_one else JOINED_KIND for group in groups)),
         rows=FeatureRows.gather(columns, features, index.source_codes, len(index.source_names)),
         columns=columns,
         prompts=failing.prompts,

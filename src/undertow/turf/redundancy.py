@@ -34,6 +34,9 @@ AS_GOOD = 0.97
 """Share of the best score in its group from which a feature may name the group."""
 INSIDE = 0.9
 """Share of a feature's rows inside a wider feature from which the wider one is its generalisation."""
+QUOTED = 2
+"""Vagueness of a phrase. What says more is not explained by words that were put together for the behaviour:
+they add the rows where it is asked for."""
 ABOUT, FAR = 0.85, 3
 """A feature with this share of the best score and so many times its behaviour rows is the better account."""
 EQUAL_RATE = 0.9
@@ -155,6 +158,7 @@ def _wider(candidates: Candidates, narrow: int, among: Sequence[int], level: flo
     rest, rest_hits = rows - shared, hits - shared_hits
     inside = shared >= INSIDE * candidates.rows_K[narrow]
     inside |= candidates.joined_K[narrow] & (shared_hits >= INSIDE * candidates.hits_K[narrow])
+    inside &= ~candidates.joined_K[others] | (candidates.vague_K[narrow] >= QUOTED)
     p_narrow_is_better = hypergeometric(shared_hits, hits, shared, rows)
     rate = float(candidates.hits_K[narrow] / candidates.rows_K[narrow])
     rose = max(float(rise(rate, candidates.base)), 1e-12)

@@ -15,7 +15,8 @@ Under chance no word passes, so no group is made; a group is then tested like an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from undertow.index.incidence import Beside, Incidence
 from undertow.index.open import Index
 from undertow.turf.counts import Bools, Floats, Ints
+from undertow.turf.few import few_of_a_kind, going_words
 from undertow.turf.fitted import Measure, fitted, words_in
 from undertow.turf.kin import LEAST_MEMBERS, Asked, Kin
 
@@ -44,7 +46,7 @@ NAMED = 4
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Words of a kind."""
+    """Words of a kind, or one word."""
 
     words: tuple[str, ...]
     """The query's own first, then the most frequent."""
@@ -54,11 +56,22 @@ class Group:
     """Share of the failing queries that have one."""
     least: int = 1
     """Words of it that a query has to have, 1 or 2."""
+    kind: bool = True
+    """Whether they mean about the same, so that a word never seen may belong to it."""
+
+    @property
+    def is_one(self) -> bool:
+        """Say whether it is a single word."""
+        return len(self.words) == 1
 
     @property
     def text(self) -> str:
         """Return the group as a sentence."""
+        if self.is_one:
+            return f"The query contains the word '{self.words[0]}'"
         shown = ", ".join(f"'{word}'" for word in self.words[:NAMED])
+        if not self.kind:
+            return f"The query contains two or more of the words {shown}"
         return f"The query mentions {'two or more of ' if self.least > 1 else ''}{shown} or the like"
 
 
@@ -85,6 +98,26 @@ class Widened:
         parts = [self.rows_of(int(column)) for column in columns]
         rows = np.concatenate([*parts, np.empty(0, np.int32)]).astype(np.int32)
         return rows, np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+
+def own_words(index: Index, prompts: Sequence[str], majority: float, support: int) -> list[Group]:
+    """Return each content word of most of the prompts that stands in at least ``support`` rows.
+
+    The index's attributes have only the words that stand out in a source or beside a kind of response: a word
+    of six rows of one source, all of them with a behaviour that the source has anyway, is none of them.
+    """
+    from undertow.attributes.content import content_words
+
+    if index.lexicon is None:
+        return []
+    said = Counter(word for prompt in prompts for word in content_words(prompt))
+    rows, number = index.lexicon.rows, index.lexicon.number
+    often = [word for word, times in said.items() if times > majority * len(prompts) and word in number]
+    return [
+        Group((word,), rows.rows_of(number[word]).astype(np.int64), said[word] / len(prompts))
+        for word in often
+        if rows.counts[number[word]] >= support
+    ]
 
 
 def word_groups(
@@ -120,8 +153,36 @@ def word_groups(
         for kin, members in _first(asked, every, measure, least, majority)
         if (group := _group(asked, kin, members, measure, least)) and group.share > majority
     ]
+    found += [group for group in _few(asked, measure, level) if group.share > majority]
+    together = _together(asked, measure, level)
+    found += [together] if together and together.share > majority else []
     found.sort(key=lambda group: -measure.phi(group.rows))
     return _distinct(found)[:KEPT]
+
+
+def _few(asked: Asked, measure: Measure, level: float) -> Iterator[Group]:
+    """Make groups of words that are too few to be tested one by one."""
+    for numbers, guests in few_of_a_kind(asked, measure, level):
+        kind = _Kind(asked, numbers, 1, guests, measure)
+        if kind.is_many():
+            share = float(np.mean([kind.is_of(i) for i in range(len(asked.own))]))
+            yield Group(kind.named(), kind.rows, share)
+
+
+def _together(asked: Asked, measure: Measure, level: float) -> Group | None:
+    """Group the queries' own words of which two in one query go with the behaviours better than any alone."""
+    rows = asked.lexicon.rows
+    pool = going_words(asked, measure, level)
+    if len(pool) < LEAST_MEMBERS:
+        return None
+    numbers = np.sort(fitted(rows, pool, pool, measure, 2))
+    held = np.flatnonzero(words_in(rows, numbers) >= 2)
+    alone = max(measure.phi(rows.rows_of(int(i)).astype(np.int64)) for i in pool)
+    if len(numbers) < LEAST_MEMBERS or measure.phi(held) <= alone:
+        return None
+    share = float(np.mean([np.isin(numbers, known).sum() >= 2 for known in asked.known]))
+    words = sorted(numbers, key=lambda i: -rows.counts[i])
+    return Group(tuple(asked.lexicon.words[i] for i in words), held, share, 2, kind=False)
 
 
 def _first(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from undertow.attributes.shapes import FORM
+from undertow.attributes.surface import REACH
 from undertow.stats.enrichment import hypergeometric, mantel_haenszel
 from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
@@ -125,7 +126,7 @@ def rank(
         shared_KK=shared,
         shared_hits_KK=shared_hits,
         base=float(counts.base_C[leading]),
-        vague_K=np.array([1 if kinds[i] == FORM else vagueness(texts[i], kinds[i]) for i in top]),
+        vague_K=np.array([1 if kinds[i] in (FORM, REACH) else vagueness(texts[i], kinds[i]) for i in top]),
         joined_K=joined_F[top] < 1,
     )
     groups = collapse(candidates, [texts[i] for i in top], [kinds[i] for i in top])
