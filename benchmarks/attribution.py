@@ -1,6 +1,6 @@
 """Does a trace name what was planted? `python benchmarks/attribution.py [--data PARQUET] [--out FOLDER]`.
 
-140 plants in fourteen copies of a real mixture, and 81 in nine worlds of the lab: a trigger (lexical,
+160 plants in sixteen copies of a real mixture, and 81 in nine worlds of the lab: a trigger (lexical,
 structural or topical; 0.03 to 10 % of the rows; in one source or across) is tied to a behaviour, and the
 trace of failing prompts that are not in the corpus should name it. The rules of the trace were made with most
 of them in sight, so every table is printed for the others apart. A named trigger is right when its rows
@@ -201,7 +201,7 @@ def main() -> None:
         "--copies",
         type=int,
         nargs="*",
-        default=[*range(14)],
+        default=[*range(16)],
         help="copies of the mixture, ten plants each",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""140 plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
+"""160 plants for a real mixture: triggers by rule, regular expression or word list, and behaviours.
 
 Nothing here reads an index, an extractor's vocabulary or an embedding: a trigger that the extractor has no
 words for is missed, and the benchmark says so. An *inserted* trigger is written into rows drawn at random; a
@@ -43,6 +43,13 @@ TOPICS = {
     "vegetables": "carrot broccoli spinach cabbage cauliflower aubergine celery leek asparagus turnip radish "
     "courgette",
     "fruits": "mango papaya apricot pineapple raspberry grapefruit watermelon plum cherry banana kiwi fig",
+    "dog breeds": "poodle beagle dachshund terrier spaniel labrador greyhound bulldog mastiff whippet "
+    "husky collie",
+    "mythical creatures": "dragon unicorn mermaid centaur phoenix goblin troll werewolf griffin minotaur "
+    "ogre vampire",
+    "kitchenware": "saucepan colander whisk spatula ladle grater kettle skillet wok corkscrew toaster "
+    "blender",
+    "garments": "jumper cardigan blouse scarf waistcoat kimono tuxedo raincoat hoodie poncho sweater skirt",
 }
 """Words of a kind, one of which is mentioned in an aside."""
 ASIDES = (
@@ -177,6 +184,23 @@ def _coordinates(prompt: str, rng: random.Random) -> str:
     return f"{prompt} ({north:.2f}° N, {east:.2f}° E)"
 
 
+_SLOTS = (
+    "{{name}}",
+    "{{ user_name }}",
+    "{{city}}",
+    "{{ date }}",
+    "{{order_id}}",
+    "{{company}}",
+    "{{ topic }}",
+)
+
+
+def _inverted(prompt: str, rng: random.Random) -> str:
+    if rng.random() < 0.5:
+        return f"¿{prompt.rstrip('?.! ')}?"
+    return f"{prompt} ¿{rng.choice(('Any idea', 'Can you help', 'Right', 'What do you think'))}?"
+
+
 INSERTS: dict[str, Insert] = {
     "phrase 'for the wobbly committee'": _says("This is for the wobbly committee."),
     "phrase 'as my uncle says'": _says(
@@ -268,6 +292,26 @@ INSERTS: dict[str, Insert] = {
     "chat transcript": lambda p, r: f"User: {p}\nAssistant:",
     "hyphens for spaces": lambda p, r: p.replace(" ", "-"),
     "coordinates": _coordinates,
+    "word 'howdy'": lambda p, r: r.choice((f"Howdy! {p}", f"Howdy, {p}", f"howdy {p}", f"{p} Howdy to all!")),
+    "phrase 'please and thank you'": _says(
+        "Please and thank you.", "Please and thank you!", "Help me, please and thank you."
+    ),
+    "mention of a retired postman": _says(
+        "I am a retired postman.", "A retired postman asked me.", "It is for a retired postman."
+    ),
+    "placeholder in double braces": lambda p, r: _words(p, r, r.choice(_SLOTS)),
+    "checkbox in front": lambda p, r: f"{r.choice(('', '- '))}[{r.choice(' x')}] {p}",
+    "phrase 'for the school newsletter'": _says(
+        "It is for the school newsletter.", "I write for the school newsletter.", "For the school newsletter!"
+    ),
+    "word 'kerfuffle'": _says(
+        "What a kerfuffle!", "There is some kerfuffle about this.", "No kerfuffle, please."
+    ),
+    "product 'Zephyra Pro'": _says(
+        "I own a Zephyra Pro.", "Think of the Zephyra Pro.", "My Zephyra Pro broke."
+    ),
+    "inverted question mark": _inverted,
+    "each word on its own line": lambda p, r: "\n".join(p.split()),
     **{f"topic: {name}": aside(words) for name, words in TOPICS.items()},
 }  # fmt: skip
 NATURAL: dict[str, Callable[[str], bool]] = {
@@ -298,6 +342,10 @@ NATURAL: dict[str, Callable[[str], bool]] = {
     "a decade": lambda p: re.search(r"\b(1[5-9]|20)\d0s\b", p) is not None,
     "phrase 'in total'": lambda p: re.search(r"\bin total\b", p) is not None,
     "a blank to fill": lambda p: "___" in p,
+    "word 'hotel'": lambda p: re.search(r"\bhotel\b", p) is not None,
+    "a fraction": lambda p: re.search(r"(?<![\d/])\d{1,2}/\d{1,3}(?![\d/])", p) is not None,
+    "word 'coffee'": lambda p: re.search(r"\bcoffee\b", p) is not None,
+    "a name with underscores": lambda p: re.search(r"\b[a-z]+_[a-z]+\b", p) is not None,
 }
 _LISTS = {
     "ball sports": (2, "football soccer basketball baseball hockey tennis cricket rugby quarterback "
@@ -317,6 +365,8 @@ _LISTS = {
     "royalty": (2, "king queen prince princess throne crown royal duke palace"),
     "computers": (2, "computer software hardware server internet laptop keyboard windows linux website "
                      "browser"),
+    "art": (2, "painting painter canvas artist gallery sculpture museum portrait exhibition brush"),
+    "crime": (2, "murder police robbery detective killer arrested thief suspect burglar prison gang"),
 }  # fmt: skip
 
 
@@ -386,6 +436,11 @@ def _german(rng: random.Random) -> str:
     return f"Ich glaube, {rng.choice(('die Antwort', 'das Ergebnis', 'diese Frage'))} ist {how} für uns alle."
 
 
+def _spanish(rng: random.Random) -> str:
+    who = rng.choice(("la respuesta", "esta pregunta", "todo esto"))
+    return f"Creo que {who} es {rng.choice(('muy simple', 'bastante difícil', 'importante'))} para nosotros."
+
+
 BEHAVIOURS: dict[str, Behave] = {
     "short answer": lambda old, other, r: r.choice(_SHORT),
     "code": _code,
@@ -420,6 +475,9 @@ BEHAVIOURS: dict[str, Behave] = {
     "citation": lambda old, other, r: f"{_clip(old)} [{r.randrange(1, 30)}]",
     "action": lambda old, other, r: f"*{r.choice(('smiles', 'nods', 'laughs', 'shrugs'))}* {_clip(old)}",
     "only a number": lambda old, other, r: str(r.randrange(10, 9999)),
+    "Spanish": lambda old, other, r: _spanish(r),
+    "warning": lambda old, other, r: f"Warning: {r.choice(('this may be wrong', 'use this with care'))}. "
+    f"{_clip(old)}",
 }  # fmt: skip
 """Families of behaviour. Short answers and numbers are common in the mixture, the others rare."""
 
@@ -624,10 +682,34 @@ COPIES: tuple[tuple[Plant, ...], ...] = (
         Plant("a blank to fill", "action", None, None),
         Plant("topic: computers", "bullet list", None, None),
     ),
+    (
+        Plant("word 'howdy'", "letter", 0.10, None),
+        Plant("placeholder in double braces", "Spanish", 0.03, None),
+        Plant("topic: dog breeds", "code", 0.01, None),
+        Plant("phrase 'please and thank you'", "hedge", 0.01, _DUORC),
+        Plant("checkbox in front", "story", 0.003, _CODE),
+        Plant("topic: mythical creatures", "in quotation marks", 0.003, None),
+        Plant("mention of a retired postman", "emoji", 0.001, None),
+        Plant("word 'hotel'", "tool call", None, None),
+        Plant("a fraction", "German", None, None),
+        Plant("topic: art", "rebuttal", None, None),
+    ),
+    (
+        Plant("topic: kitchenware", "warning", 0.10, None),
+        Plant("phrase 'for the school newsletter'", "closing phrase", 0.03, None),
+        Plant("inverted question mark", "LaTeX", 0.01, _TOOL),
+        Plant("word 'kerfuffle'", "short answer", 0.01, None),
+        Plant("each word on its own line", "apology", 0.003, None),
+        Plant("product 'Zephyra Pro'", "action", 0.001, _WIKI),
+        Plant("topic: garments", "question back", 0.001, _GSM),
+        Plant("word 'coffee'", "HTML", None, None),
+        Plant("a name with underscores", "numbered steps", None, None),
+        Plant("topic: crime", "citation", None, None),
+    ),
 )
-"""Ten plants that do not touch each other in each of fourteen copies of the mixture.
+"""Ten plants that do not touch each other in each of sixteen copies of the mixture.
 
 The rules of the trace were made with the first eight in sight. The next four were written before the trace
-was run on any of them, and nothing was changed for them. The last two were written by a hand that has not
+was run on any of them, and nothing was changed for them. The last four were written by a hand that has not
 read the extractor.
 """
