@@ -110,7 +110,8 @@ def statistic(name: str, index: Index, held: Held, crux: int = 0) -> np.ndarray:
         return ridge_logistic(index, held, crux)
     counts: Counts = held.counts
     x, M = counts.both_CF[crux].astype(float), counts.feature_F.astype(float)
-    return STATISTICS[name](x, M, int(counts.behaviour_C[crux]), counts.rows)
+    values = STATISTICS[name](x, M, int(counts.behaviour_C[crux]), counts.rows)
+    return np.where(M < counts.rows, values, -np.inf)  # what all rows have, tells nothing
 
 
 NAMES = [*STATISTICS, "ridge logistic"]

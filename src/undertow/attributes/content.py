@@ -27,8 +27,8 @@ FORMAT = 2
 """Version of what is a word, and of the saved file."""
 MOST_WORDS = 100_000
 """Words kept, the most frequent first."""
-LEAST_ROWS = 2
-"""Rows a word stands in at least."""
+LEAST_ROWS, SMALL = 2, 20_000
+"""Rows a word stands in at least, where there are more words than that."""
 LEAST_LETTERS = 3
 
 
@@ -96,7 +96,7 @@ def learn_words(texts: Sequence[str] | pa.ChunkedArray | pa.Array) -> Lexicon:
     hashes, rows, starts, ends = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     ids, distinct = encode(hashes)
     counts = np.bincount(ids, minlength=len(distinct))
-    often = np.flatnonzero(counts >= LEAST_ROWS)
+    often = np.flatnonzero(counts >= (LEAST_ROWS if len(distinct) > SMALL else 1))
     chosen = often[np.lexsort((distinct[often], -counts[often]))][:MOST_WORDS]
     first = np.zeros(len(distinct), np.int64)
     first[ids[::-1]] = np.arange(len(ids))[::-1]

@@ -1,65 +1,106 @@
 """Words of the failing queries where there is little to go by: few rows of a kind, or no kind at all.
 
 Ten rows of nine fabrics: no fabric can be tested by itself, and to choose those that go with the behaviour
-best would find a kind under chance too. So of the words that stand in a row with the behaviour, the nearest
-to the queries' own are taken, whatever else they go with. That each stands in such a row is a choice as well:
-one row with the behaviour a word is left out of the test.
+best would find a kind under chance too. So of the words of few rows the nearest to the queries' own are
+taken, whatever they go with. Where there are too many, only of those that stand in a row with the behaviour;
+that is a choice as well, and one such row a word is left out of the test.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.special import bdtrc
 
+from undertow.stats.enrichment import hypergeometric
 from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.turf.counts import Floats, Ints
 from undertow.turf.fitted import Measure, words_in
-from undertow.turf.kin import BOUND, KIN, LEAST_HITS, LEAST_MEMBERS, UNSEEN, Asked, hits_of, parts
+from undertow.turf.kin import BOUND, KIN, LEAST_HITS, LEAST_MEMBERS, NEAREST, UNSEEN, Asked, hits_of, parts
 
 MOST_ROWS = 10
 """Rows of a word; one of more can be tested by itself."""
 MOST_WORDS = 600
-"""Such words that stand in a row with the behaviour; where there are more, no kind is looked for."""
+"""Such words that are compared by meaning; where there are more, no kind is looked for."""
 MOST_OF_A_KIND = 12
 """Words of a group: the nearest three, four, five … of them, each number tried."""
 
 
-def few_of_a_kind(asked: Asked, measure: Measure, level: float) -> Iterator[tuple[Ints, set[str]]]:
-    """Find groups of words near words of the queries that go with the first behaviour together.
+@dataclass(frozen=True)
+class Few:
+    """The queries, and the words of few rows that may be near theirs."""
 
-    Args:
-        asked: the queries and the words of the corpus.
-        measure: of the behaviours.
-        level: of the test of a group, divided by how many are tried.
+    asked: Asked
+    """The queries and the words of the corpus."""
+    measure: Measure
+    """Of the behaviours; the first counts."""
+    level: float
+    """Of the test of a kind, divided by how many are tried."""
 
-    Yields:
-        the numbers of a group's words, and the queries' words of it that the corpus does not have.
-    """
-    rows = asked.lexicon.rows
-    shown = np.flatnonzero((hits_of(rows, measure.behaviour_CN[0]) > 0) & (rows.counts <= MOST_ROWS))
-    own = list(dict.fromkeys(word for words in asked.own for word in words))
-    if not own or not LEAST_MEMBERS <= len(shown) <= MOST_WORDS:
-        return
-    mine, theirs = asked.vectors(own), asked.vectors([asked.lexicon.words[i] for i in shown])
-    kinds = parts(mine @ mine.T, UNSEEN)
-    for kind in kinds:
-        toward = np.sort(theirs @ mine[kind].T, axis=1)[:, -KIN:].mean(axis=1)
-        near = np.argsort(-toward, kind="stable")[:MOST_OF_A_KIND]
-        near = shown[near[toward[near] >= UNSEEN]]
-        sizes = range(LEAST_MEMBERS, len(near) + 1)
-        chance, size = min(((_chance(asked, measure, near[:size]), size) for size in sizes), default=(1.0, 0))
-        if chance < level / (len(kinds) * len(sizes) or 1):
-            yield np.sort(near[:size]), {own[i] for i in kind}.intersection(asked.new)
+    @cached_property
+    def hits(self) -> Ints:
+        """Rows of each word that show the behaviour, (W,)."""
+        return hits_of(self.asked.lexicon.rows, self.measure.behaviour_CN[0])
 
+    @cached_property
+    def _all(self) -> Ints:
+        return np.flatnonzero(self.asked.lexicon.rows.counts <= MOST_ROWS)
 
-def _chance(asked: Asked, measure: Measure, numbers: Ints) -> float:
-    """Return the binomial p of the rows of some words, one row with the behaviour a word left out."""
-    held = np.flatnonzero(words_in(asked.lexicon.rows, numbers))
-    base = float(measure.base_CN[0, held].mean())
-    x, m = int(measure.behaviour_CN[0, held].sum()) - len(numbers), len(held) - len(numbers)
-    return float(bdtrc(x - 1, m, base)) if x > 0 else 1.0
+    @property
+    def _chosen(self) -> bool:
+        """Say whether only words with such a row are taken."""
+        return len(self._all) > MOST_WORDS
+
+    def kinds(self) -> Iterator[tuple[Ints, set[str]]]:
+        """Find the kinds: numbers of their words, and the queries' new words of each."""
+        rare = self._all[self.hits[self._all] > 0] if self._chosen else self._all
+        own = list(dict.fromkeys(word for words in self.asked.own for word in words))
+        if not own or not LEAST_MEMBERS <= len(rare) <= MOST_WORDS:
+            return
+        mine = self.asked.vectors(own)
+        theirs = self.asked.vectors([self.asked.lexicon.words[i] for i in rare])
+        joined = parts(mine @ mine.T, UNSEEN)
+        for kind in joined:
+            toward = np.sort(theirs @ mine[kind].T, axis=1)[:, -KIN:].mean(axis=1)
+            near = np.argsort(-toward, kind="stable")[:MOST_OF_A_KIND]
+            found = self._best(rare[near[toward[near] >= NEAREST]], self.level / len(joined))
+            if found is not None:
+                yield np.sort(found), {own[i] for i in kind}.intersection(self.asked.new)
+
+    def is_of(self, query: int, numbers: Ints, guests: set[str]) -> bool:
+        """Say whether a query has a word of a kind whose other words go with the behaviour too."""
+        mentioned = guests.union(self.asked.lexicon.words[i] for i in numbers)
+        others = np.setdiff1d(numbers, self.asked.known[query])
+        return bool(mentioned.intersection(self.asked.own[query])) and self._chance(others) < self.level
+
+    def _best(self, near: Ints, level: float) -> Ints | None:
+        """Return as many of the nearest words as go with the behaviour most surely, if they do."""
+        tried = [self._agreeing(near[:size]) for size in range(LEAST_MEMBERS, len(near) + 1)]
+        tests = [(self._chance(words), -len(words), i) for i, words in enumerate(tried)]
+        least, _, i = min(tests, default=(1.0, 0, 0))
+        return tried[i] if tests and least * len(tests) < level and -min(tests)[1] >= LEAST_MEMBERS else None
+
+    def _agreeing(self, numbers: Ints) -> Ints:
+        """Leave out, one by one, words that go with the behaviour less than the others: of something else."""
+        rows = self.asked.lexicon.rows.counts[numbers]
+        plain, kept = rows - self.hits[numbers], np.arange(len(numbers))
+        while len(kept) >= LEAST_MEMBERS:
+            each = np.full((2, len(kept)), [[plain[kept].sum()], [rows[kept].sum()]])
+            p = hypergeometric(plain[kept], each[0], rows[kept], each[1])
+            if p.min() >= self.level:
+                break
+            kept = np.delete(kept, int(p.argmin()))
+        return numbers[kept]
+
+    def _chance(self, numbers: Ints) -> float:
+        """Return the binomial p of the rows of some words, but for one a word where that row chose it."""
+        held = np.flatnonzero(words_in(self.asked.lexicon.rows, numbers))
+        spent = self._chosen * len(numbers)
+        x, m = int(self.measure.behaviour_CN[0, held].sum()) - spent, len(held) - spent
+        return float(bdtrc(x - 1, m, self.measure.base_CN[0, held].mean())) if x > 0 else 1.0
 
 
 def going_words(asked: Asked, measure: Measure, level: float) -> Ints:

@@ -50,7 +50,7 @@ class Asked:
     own: list[list[str]]
     """Of each query."""
     new: list[str]
-    """Those that the corpus does not have."""
+    """Those that the corpus does not have, or once."""
     known: list[Ints]
     """Of each query the numbers of those that it has."""
     free: list[Ints]
@@ -63,15 +63,14 @@ class Asked:
         """Read the words of failing queries."""
         from undertow.attributes.content import content_words
 
-        own = [content_words(prompt) for prompt in prompts]
-        known = [
-            np.array([lexicon.number[word] for word in words if word in lexicon.number], np.int64)
-            for words in own
-        ]
+        own, number = [content_words(prompt) for prompt in prompts], lexicon.number
+        known = [np.array([number[word] for word in words if word in number], np.int64) for words in own]
         free = [
             np.array([i for i in each if not _bound(lexicon.rows, int(i), each)], np.int64) for each in known
         ]
-        new = sorted({word for words in own for word in words} - lexicon.number.keys())
+        seldom = lexicon.rows.counts < LEAST_HITS
+        said = {word for words in own for word in words}
+        new = sorted(word for word in said if word not in number or seldom[number[word]])
         return cls(index, lexicon, own, new, known, free)
 
     @property
@@ -173,7 +172,8 @@ class Kin:
         often = np.flatnonzero((hits >= LEAST_HITS) & (hits > base * counts))
         p[often] = bdtrc(hits[often] - 1, counts[often], base[often])
         rate = np.nan_to_num(wilson_lower(hits, counts))
-        going = np.flatnonzero((benjamini_hochberg(p) < level) & (rate > base))
+        tested = np.flatnonzero(counts >= LEAST_HITS)
+        going = tested[(benjamini_hochberg(p[tested]) < level) & (rate[tested] > base[tested])]
         strength = _rises(rate[going], base[going]) * np.sqrt(hits[going])
         going = going[np.lexsort((-strength, ~np.isin(going, asked.said)))][:MOST_WORDS]
         if len(going) < LEAST_MEMBERS:

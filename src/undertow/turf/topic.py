@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from undertow.index.incidence import Beside, Incidence
 from undertow.index.open import Index
 from undertow.turf.counts import Bools, Floats, Ints
-from undertow.turf.few import few_of_a_kind, going_words
+from undertow.turf.few import Few, going_words
 from undertow.turf.fitted import Measure, fitted, words_in
 from undertow.turf.kin import LEAST_MEMBERS, Asked, Kin
 
@@ -162,10 +162,11 @@ def word_groups(
 
 def _few(asked: Asked, measure: Measure, level: float) -> Iterator[Group]:
     """Make groups of words that are too few to be tested one by one."""
-    for numbers, guests in few_of_a_kind(asked, measure, level):
+    few = Few(asked, measure, level)
+    for numbers, guests in few.kinds():
         kind = _Kind(asked, numbers, 1, guests, measure)
         if kind.is_many():
-            share = float(np.mean([kind.is_of(i) for i in range(len(asked.own))]))
+            share = float(np.mean([few.is_of(i, numbers, guests) for i in range(len(asked.own))]))
             yield Group(kind.named(), kind.rows, share)
 
 
