@@ -111,7 +111,7 @@ def statistic(name: str, index: Index, held: Held, crux: int = 0) -> np.ndarray:
     counts: Counts = held.counts
     x, M = counts.both_CF[crux].astype(float), counts.feature_F.astype(float)
     values = STATISTICS[name](x, M, int(counts.behaviour_C[crux]), counts.rows)
-    return np.where(M < counts.rows, values, -np.inf)  # what all rows have, tells nothing
+    return np.where(counts.rows > M, values, -np.inf)  # what all rows have, tells nothing
 
 
 NAMES = [*STATISTICS, "ridge logistic"]

@@ -17,7 +17,7 @@ from scipy.special import bdtrc
 
 from undertow.stats.enrichment import hypergeometric
 from undertow.stats.multiplicity import benjamini_hochberg
-from undertow.turf.counts import Floats, Ints
+from undertow.turf.counts import Floats, Ints, overlaps
 from undertow.turf.fitted import Measure, words_in
 from undertow.turf.kin import BOUND, KIN, LEAST_HITS, LEAST_MEMBERS, NEAREST, UNSEEN, Asked, hits_of, parts
 
@@ -25,6 +25,8 @@ MOST_ROWS = 10
 """Rows of a word; one of more can be tested by itself."""
 MOST_WORDS = 600
 """Such words that are compared by meaning; where there are more, no kind is looked for."""
+MOST_TOGETHER = 40
+"""Words of the queries of which two may go together."""
 MOST_OF_A_KIND = 12
 """Words of a group: the nearest three, four, five … of them, each number tried."""
 
@@ -106,22 +108,18 @@ class Few:
 def going_words(asked: Asked, measure: Measure, level: float) -> Ints:
     """Return the queries' words that go with the first behaviour, one of several that stand in the same rows.
 
-    Those of most such rows first; each is tested against the sources of its rows.
+    Each is tested against the sources of its rows; of more than :data:`MOST_TOGETHER` the surest.
     """
-    rows, said = asked.lexicon.rows, asked.said
-    hits = hits_of(rows, measure.behaviour_CN[0])[said]
+    rows, said, behaviour = asked.lexicon.rows, asked.said, measure.behaviour_CN[0]
+    hits = hits_of(rows, behaviour)[said]
     base: Floats = np.array([measure.base_CN[0, rows.rows_of(int(i))].mean() for i in said])
     p = np.where(hits >= LEAST_HITS, bdtrc(hits - 1.0, rows.counts[said], base), 1.0)
-    going = said[(benjamini_hochberg(p) < level) & (hits > base * rows.counts[said])]
-    kept: list[int] = []
-    for i in sorted(going.tolist(), key=lambda i: (-rows.counts[i], i)):
-        if not any(_same(asked, i, j) for j in kept):
-            kept.append(i)
-    return np.array(kept, np.int64)
-
-
-def _same(asked: Asked, one: int, other: int) -> bool:
-    """Say whether two words stand in nearly the same rows."""
-    rows = asked.lexicon.rows
-    shared = int(np.isin(rows.rows_of(one), rows.rows_of(other)).sum())
-    return bool(shared >= BOUND * (rows.counts[one] + rows.counts[other] - shared))
+    going = np.flatnonzero((benjamini_hochberg(p) < level) & (hits > base * rows.counts[said]))
+    numbers = said[going[np.lexsort((-hits[going], p[going]))][:MOST_TOGETHER]]
+    shared, _ = overlaps(rows, numbers, behaviour)
+    union = rows.counts[numbers][:, None] + rows.counts[numbers][None, :] - shared
+    same = np.tril(shared >= BOUND * union, -1)
+    kept = np.zeros(len(numbers), np.bool_)
+    for i in range(len(numbers)):
+        kept[i] = not (same[i] & kept).any()
+    return numbers[kept]

@@ -65,9 +65,7 @@ class Asked:
 
         own, number = [content_words(prompt) for prompt in prompts], lexicon.number
         known = [np.array([number[word] for word in words if word in number], np.int64) for words in own]
-        free = [
-            np.array([i for i in each if not _bound(lexicon.rows, int(i), each)], np.int64) for each in known
-        ]
+        free = [_free(lexicon.rows, each) for each in known]
         seldom = lexicon.rows.counts < LEAST_HITS
         said = {word for words in own for word in words}
         new = sorted(word for word in said if word not in number or seldom[number[word]])
@@ -115,13 +113,24 @@ def hits_of(rows: Incidence, behaviour: Bools) -> Ints:
     return hits
 
 
-def _bound(rows: Incidence, word: int, own: Ints) -> bool:
-    """Say whether a word stands in the same rows as another of the query: both are of one phrase."""
+def _free(rows: Incidence, known: Ints) -> Ints:
+    """Return the words of a query that are no part of a set phrase in it."""
+    mark = np.zeros(rows.n, np.bool_)
+    return np.array([i for i in known if not _bound(rows, int(i), known, mark)], np.int64)
+
+
+def _bound(rows: Incidence, word: int, own: Ints, mark: Bools) -> bool:
+    """Say whether a word stands in the same rows as another of the query: both are of one phrase.
+
+    ``mark`` is scratch: a row each, all false.
+    """
     others = own[own != word]
     counts = rows.counts
     fewer, more = np.minimum(counts[others], counts[word]), np.maximum(counts[others], counts[word])
     alike, mine = others[fewer >= BOUND * more], rows.rows_of(word)
-    shared = np.array([np.isin(mine, rows.rows_of(int(i))).sum() for i in alike])
+    mark[mine] = True
+    shared = np.array([np.count_nonzero(mark[rows.rows_of(int(i))]) for i in alike])
+    mark[mine] = False
     return bool((shared >= BOUND * (len(mine) + counts[alike] - shared)).any())
 
 
