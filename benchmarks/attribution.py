@@ -1,6 +1,6 @@
 """Does a trace name what was planted? `python benchmarks/attribution.py [--data PARQUET] [--out FOLDER]`.
 
-160 plants in sixteen copies of a real mixture, and 81 in nine worlds of the lab: a trigger (lexical,
+160 plants in sixteen copies of a real mixture, and 72 in eight worlds of the lab: a trigger (lexical,
 structural or topical; 0.03 to 10 % of the rows; in one source or across) is tied to a behaviour, and the
 trace of failing prompts that are not in the corpus should name it. The rules of the trace were made with most
 of them in sight, so every table is printed for the others apart. A named trigger is right when its rows
@@ -38,10 +38,10 @@ BANDS = ((0, 0.0006, "0.03 %"), (0.0006, 0.002, "0.1 %"), (0.002, 0.006, "0.3 %"
 BANDS += ((0.02, 0.06, "3 %"), (0.06, 1.0, "10 %"))
 SAME = 0.5
 """Jaccard overlap of rows from which a named trigger is the planted one."""
-SEEN = frozenset({*(f"copy{i}" for i in range(8)), *(f"lab{i}" for i in range(25))})
+SEEN = frozenset({*(f"copy{i}" for i in range(14)), *(f"lab{i}" for i in range(37))})
 """Corpora that the rules of the trace were made with, or that were looked at meanwhile."""
-WORLDS = [*range(20, 29)]
-"""Worlds of the lab, five of them seen."""
+WORLDS = [*range(37, 45)]
+"""Worlds of the lab."""
 LEAST = 0.0006
 """Prevalence from which the goals hold: the bands of 0.1 % and more."""
 
