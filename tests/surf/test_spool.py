@@ -69,11 +69,11 @@ def test_a_search_keeps_no_sample_in_memory_but_those_of_an_iteration(tmp_path: 
     class Watching(type(SILENT)):
         def say(self, line: str) -> None:
             if "looking for" in line:  # said between search and confirmation
-                held.append(sum(isinstance(thing, Sample) for thing in gc.get_objects()))
+                held.append(sum(type(thing) is Sample for thing in gc.get_objects()))
 
     config = SurfConfig(algorithm=algorithm, runs=2, iterations=20, candidates=20, concurrency=4)
     model = ScriptedModel(lambda p: 0.2)
-    before = sum(isinstance(thing, Sample) for thing in gc.get_objects())
+    before = sum(type(thing) is Sample for thing in gc.get_objects())
     summary = run_surf(model, RUBRIC, WordPool(), tmp_path / "run", config, progress=Watching())
     assert summary["counts"]["scored"] == 800
     assert held[0] - before <= 2 * 20
