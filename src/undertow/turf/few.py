@@ -8,6 +8,7 @@ that is a choice as well, and one such row a word is left out of the test.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,8 @@ from undertow.turf.kin import BOUND, KIN, LEAST_HITS, LEAST_MEMBERS, NEAREST, UN
 MOST_ROWS = 10
 """Rows of a word; one of more can be tested by itself."""
 MOST_WORDS = 600
-"""Such words that are compared by meaning; where there are more, no kind is looked for."""
+"""Such words that are compared by meaning; where there are more, no kind is looked for. And so many words of
+the queries, those of most of them."""
 MOST_TOGETHER = 40
 """Words of the queries of which two may go together."""
 MOST_OF_A_KIND = 12
@@ -59,7 +61,8 @@ class Few:
     def kinds(self) -> Iterator[tuple[Ints, set[str]]]:
         """Find the kinds: numbers of their words, and the queries' new words of each."""
         rare = self._all[self.hits[self._all] > 0] if self._chosen else self._all
-        own = list(dict.fromkeys(word for words in self.asked.own for word in words))
+        said = Counter(word for words in self.asked.own for word in words)
+        own = [word for word, _ in said.most_common(MOST_WORDS)]
         if not own or not LEAST_MEMBERS <= len(rare) <= MOST_WORDS:
             return
         mine = self.asked.vectors(own)

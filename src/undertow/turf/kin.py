@@ -17,6 +17,8 @@ from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
 from undertow.turf.counts import Bools, Floats, Ints
 
+MOST_OWN = 1000
+"""Content words of a query that are read, the first ones."""
 MOST_WORDS = 400
 """Words compared by meaning, those that go with the behaviour most."""
 CENTRE = 300
@@ -63,7 +65,7 @@ class Asked:
         """Read the words of failing queries."""
         from undertow.attributes.content import content_words
 
-        own, number = [content_words(prompt) for prompt in prompts], lexicon.number
+        own, number = [content_words(prompt)[:MOST_OWN] for prompt in prompts], lexicon.number
         known = [np.array([number[word] for word in words if word in number], np.int64) for words in own]
         free = [_free(lexicon.rows, each) for each in known]
         seldom = lexicon.rows.counts < LEAST_HITS
@@ -114,24 +116,16 @@ def hits_of(rows: Incidence, behaviour: Bools) -> Ints:
 
 
 def _free(rows: Incidence, known: Ints) -> Ints:
-    """Return the words of a query that are no part of a set phrase in it."""
-    mark = np.zeros(rows.n, np.bool_)
-    return np.array([i for i in known if not _bound(rows, int(i), known, mark)], np.int64)
+    """Return the words of a query that are no part of a set phrase: no other has (nearly) the same rows."""
+    from scipy import sparse
 
-
-def _bound(rows: Incidence, word: int, own: Ints, mark: Bools) -> bool:
-    """Say whether a word stands in the same rows as another of the query: both are of one phrase.
-
-    ``mark`` is scratch: a row each, all false.
-    """
-    others = own[own != word]
-    counts = rows.counts
-    fewer, more = np.minimum(counts[others], counts[word]), np.maximum(counts[others], counts[word])
-    alike, mine = others[fewer >= BOUND * more], rows.rows_of(word)
-    mark[mine] = True
-    shared = np.array([np.count_nonzero(mark[rows.rows_of(int(i))]) for i in alike])
-    mark[mine] = False
-    return bool((shared >= BOUND * (len(mine) + counts[alike] - shared)).any())
+    row, owner = rows.gather(known)
+    held = sparse.csr_array((np.ones(len(row), np.int32), (row, owner)), shape=(rows.n, len(known)))
+    shared = (held.T @ held).tocoo()
+    one, other = shared.coords
+    union = rows.counts[known[one]] + rows.counts[known[other]] - shared.data
+    bound = (shared.data >= BOUND * union) & (one != other)
+    return np.delete(known, np.unique(one[bound]))
 
 
 def parts(cosines: NDArray[np.float32], near: float) -> list[Ints]:

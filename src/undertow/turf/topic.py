@@ -28,7 +28,7 @@ from undertow.index.open import Index
 from undertow.turf.counts import Bools, Floats, Ints
 from undertow.turf.few import Few, going_words
 from undertow.turf.fitted import Measure, fitted, words_in
-from undertow.turf.kin import LEAST_MEMBERS, Asked, Kin
+from undertow.turf.kin import LEAST_MEMBERS, MOST_OWN, Asked, Kin
 
 FITTED = 6
 """Groups that are fitted for each number of words: those that go with the behaviours most."""
@@ -110,7 +110,7 @@ def own_words(index: Index, prompts: Sequence[str], majority: float, support: in
 
     if index.lexicon is None:
         return []
-    said = Counter(word for prompt in prompts for word in content_words(prompt))
+    said = Counter(word for prompt in prompts for word in content_words(prompt)[:MOST_OWN])
     rows, number = index.lexicon.rows, index.lexicon.number
     often = [word for word, times in said.items() if times > majority * len(prompts) and word in number]
     return [
