@@ -709,6 +709,6 @@ COPIES: tuple[tuple[Plant, ...], ...] = (
 )
 """Ten plants that do not touch each other in each of sixteen copies of the mixture.
 
-The rules of the trace were made with the first fourteen in sight, most of which were fresh once. The last four
-were written by hands that had not read the extractor.
+The rules of the trace were made with the first fourteen in sight, most of which were fresh once. The last
+four were written by hands that had not read the extractor.
 """

@@ -218,18 +218,18 @@ def test_fitting_finds_the_words_that_make_the_behaviour(least: int, seed: int) 
 
 
 def test_a_kind_of_few_rows_is_found_by_the_words_near_the_query() -> None:
-    """Three rows a word cannot be tested one by one among thousands of words."""
+    """Words of one row cannot be tested one by one."""
     rng = np.random.default_rng(0)
     prompts = [f"Tell me about the {word} please" for word in rng.choice(KINDS["frame"], 3000)]
     behaviour = rng.random(3000) < 0.03
-    for row, word in enumerate(KINDS["instrument"][:5] * 2 + KINDS["thing"][:5] * 2):
+    for row, word in enumerate(KINDS["instrument"][:7] + KINDS["thing"][:7]):
         prompts[row] += f", says the man with the {word}"
-        behaviour[row] = row < 10
-    prompts[20:2020] = [f"{prompt}, of {i // 2}-fold no{i // 2}" for i, prompt in enumerate(prompts[20:2020])]
+        behaviour[row] = row < 7
+    prompts[20:520] = [f"{prompt}, of no{i // 2}" for i, prompt in enumerate(prompts[20:520])]
     index = indexed(prompts)
     (found,) = groups(index, behaviour, "What is the harmonica?")
-    assert set(found.words) == set(KINDS["instrument"][:5])
-    assert found.rows.tolist() == list(range(10))
+    assert set(found.words) == set(KINDS["instrument"][:7])
+    assert found.rows.tolist() == list(range(7))
     assert groups(index, behaviour, "What is the kite?") == []
     for seed in range(20):
         shuffled = np.random.default_rng(seed).permutation(behaviour)

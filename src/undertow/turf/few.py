@@ -2,8 +2,7 @@
 
 Ten rows of nine fabrics: no fabric can be tested by itself, and to choose those that go with the behaviour
 best would find a kind under chance too. So of the words of few rows the nearest to the queries' own are
-taken, whatever they go with. Where there are too many, only of those that stand in a row with the behaviour;
-that is a choice as well, and one such row a word is left out of the test.
+taken, whatever they go with. In a large corpus, which has thousands of such words, no kind is looked for.
 """
 
 from __future__ import annotations
@@ -49,18 +48,9 @@ class Few:
         """Rows of each word that show the behaviour, (W,)."""
         return hits_of(self.asked.lexicon.rows, self.measure.behaviour_CN[0])
 
-    @cached_property
-    def _all(self) -> Ints:
-        return np.flatnonzero(self.asked.lexicon.rows.counts <= MOST_ROWS)
-
-    @property
-    def _chosen(self) -> bool:
-        """Say whether only words with such a row are taken."""
-        return len(self._all) > MOST_WORDS
-
     def kinds(self) -> Iterator[tuple[Ints, set[str]]]:
         """Find the kinds: numbers of their words, and the queries' new words of each."""
-        rare = self._all[self.hits[self._all] > 0] if self._chosen else self._all
+        rare = np.flatnonzero(self.asked.lexicon.rows.counts <= MOST_ROWS)
         said = Counter(word for words in self.asked.own for word in words)
         own = [word for word, _ in said.most_common(MOST_WORDS)]
         if not own or not LEAST_MEMBERS <= len(rare) <= MOST_WORDS:
@@ -101,11 +91,10 @@ class Few:
         return numbers[kept]
 
     def _chance(self, numbers: Ints) -> float:
-        """Return the binomial p of the rows of some words, but for one a word where that row chose it."""
+        """Return the binomial p of the rows of some words."""
         held = np.flatnonzero(words_in(self.asked.lexicon.rows, numbers))
-        spent = self._chosen * len(numbers)
-        x, m = int(self.measure.behaviour_CN[0, held].sum()) - spent, len(held) - spent
-        return float(bdtrc(x - 1, m, self.measure.base_CN[0, held].mean())) if x > 0 else 1.0
+        x = int(self.measure.behaviour_CN[0, held].sum())
+        return float(bdtrc(x - 1, len(held), self.measure.base_CN[0, held].mean())) if x else 1.0
 
 
 def going_words(asked: Asked, measure: Measure, level: float) -> Ints:
