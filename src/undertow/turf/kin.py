@@ -15,12 +15,15 @@ from undertow.index.open import Index
 from undertow.index.words import IndexedWords
 from undertow.stats.intervals import wilson_lower
 from undertow.stats.multiplicity import benjamini_hochberg
-from undertow.turf.counts import Bools, Floats, Ints
+from undertow.turf.counts import Bools, Floats, Ints, overlaps
+from undertow.turf.fitted import Measure
 
 MOST_OWN = 1000
 """Content words of a query that are read, the first ones."""
 MOST_WORDS = 400
 """Words compared by meaning, those that go with the behaviour most."""
+MOST_TOGETHER = 40
+"""Words of the queries of which two may go together."""
 CENTRE = 300
 """Most frequent words whose mean is taken from every vector: single words are alike for being words."""
 CARRIER = "It is a {}."
@@ -113,6 +116,26 @@ def hits_of(rows: Incidence, behaviour: Bools) -> Ints:
     shown = np.append(behaviour[rows.column_rows], False)
     hits: Ints = np.add.reduceat(shown, rows.column_pointers[:-1], dtype=np.int64)
     return hits
+
+
+def going_words(asked: Asked, measure: Measure, level: float) -> Ints:
+    """Return the queries' words that go with the first behaviour, one of several that stand in the same rows.
+
+    Each is tested against the sources of its rows; of more than :data:`MOST_TOGETHER` the surest.
+    """
+    rows, said, behaviour = asked.lexicon.rows, asked.said, measure.behaviour_CN[0]
+    hits = hits_of(rows, behaviour)[said]
+    base: Floats = np.array([measure.base_CN[0, rows.rows_of(int(i))].mean() for i in said])
+    p = np.where(hits >= LEAST_HITS, bdtrc(hits - 1.0, rows.counts[said], base), 1.0)
+    going = np.flatnonzero((benjamini_hochberg(p) < level) & (hits > base * rows.counts[said]))
+    numbers = said[going[np.lexsort((-hits[going], p[going]))][:MOST_TOGETHER]]
+    shared, _ = overlaps(rows, numbers, behaviour)
+    union = rows.counts[numbers][:, None] + rows.counts[numbers][None, :] - shared
+    same = np.tril(shared >= BOUND * union, -1)
+    kept = np.zeros(len(numbers), np.bool_)
+    for i in range(len(numbers)):
+        kept[i] = not (same[i] & kept).any()
+    return numbers[kept]
 
 
 def _free(rows: Incidence, known: Ints) -> Ints:

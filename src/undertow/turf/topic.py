@@ -10,7 +10,9 @@ The failing query's own words say which group it belongs to, a word never seen i
 to a group only where the group's other words carry the behaviour without it, under most of the cruxes, and
 where it is no part of a set phrase: "a wise judge" has nothing to do with the police.
 
-Under chance no word passes, so no group is made; a group is then tested like any other feature.
+Under chance no word passes, so no group is made; a group is then tested like any other feature. Beside these
+stand the queries' own words, kinds too rare for tests of single words (:mod:`undertow.turf.rare_kinds`), and
+own words of which two go together.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from numpy.typing import NDArray
 from undertow.index.incidence import Beside, Incidence
 from undertow.index.open import Index
 from undertow.turf.counts import Bools, Floats, Ints
-from undertow.turf.few import Few, going_words
 from undertow.turf.fitted import Measure, fitted, words_in
-from undertow.turf.kin import LEAST_MEMBERS, MOST_OWN, Asked, Kin
+from undertow.turf.kin import LEAST_MEMBERS, MOST_OWN, Asked, Kin, going_words
+from undertow.turf.rare_kinds import RareKinds
 
 FITTED = 6
 """Groups that are fitted for each number of words: those that go with the behaviours most."""
@@ -153,20 +155,20 @@ def word_groups(
         for kin, members in _first(asked, every, measure, least, majority)
         if (group := _group(asked, kin, members, measure, least)) and group.share > majority
     ]
-    found += [group for group in _few(asked, measure, level) if group.share > majority]
+    found += [group for group in _rare(asked, measure, level) if group.share > majority]
     together = _together(asked, measure, level)
     found += [together] if together and together.share > majority else []
     found.sort(key=lambda group: -measure.phi(group.rows))
     return _distinct(found)[:KEPT]
 
 
-def _few(asked: Asked, measure: Measure, level: float) -> Iterator[Group]:
+def _rare(asked: Asked, measure: Measure, level: float) -> Iterator[Group]:
     """Make groups of words that are too few to be tested one by one."""
-    few = Few(asked, measure, level)
-    for numbers, guests in few.kinds():
+    rare = RareKinds(asked, measure, level)
+    for numbers, guests in rare.found():
         kind = _Kind(asked, numbers, 1, guests, measure)
         if kind.is_many():
-            share = float(np.mean([few.is_of(i, numbers, guests) for i in range(len(asked.own))]))
+            share = float(np.mean([rare.is_of(i, numbers, guests) for i in range(len(asked.own))]))
             yield Group(kind.named(), kind.rows, share)
 
 

@@ -1,4 +1,4 @@
-"""Words of the failing queries where there is little to go by: few rows of a kind, or no kind at all.
+"""Kinds of words of which a corpus has few rows.
 
 Ten rows of nine fabrics: no fabric can be tested by itself, and to choose those that go with the behaviour
 best would find a kind under chance too. So of the words of few rows the nearest to the queries' own are
@@ -16,24 +16,21 @@ import numpy as np
 from scipy.special import bdtrc
 
 from undertow.stats.enrichment import hypergeometric
-from undertow.stats.multiplicity import benjamini_hochberg
-from undertow.turf.counts import Floats, Ints, overlaps
+from undertow.turf.counts import Ints
 from undertow.turf.fitted import Measure, words_in
-from undertow.turf.kin import BOUND, KIN, LEAST_HITS, LEAST_MEMBERS, NEAREST, UNSEEN, Asked, hits_of, parts
+from undertow.turf.kin import KIN, LEAST_MEMBERS, NEAREST, UNSEEN, Asked, hits_of, parts
 
 MOST_ROWS = 10
 """Rows of a word; one of more can be tested by itself."""
 MOST_WORDS = 600
 """Such words that are compared by meaning; where there are more, no kind is looked for. And so many words of
 the queries, those of most of them."""
-MOST_TOGETHER = 40
-"""Words of the queries of which two may go together."""
 MOST_OF_A_KIND = 12
 """Words of a group: the nearest three, four, five … of them, each number tried."""
 
 
 @dataclass(frozen=True)
-class Few:
+class RareKinds:
     """The queries, and the words of few rows that may be near theirs."""
 
     asked: Asked
@@ -48,7 +45,7 @@ class Few:
         """Rows of each word that show the behaviour, (W,)."""
         return hits_of(self.asked.lexicon.rows, self.measure.behaviour_CN[0])
 
-    def kinds(self) -> Iterator[tuple[Ints, set[str]]]:
+    def found(self) -> Iterator[tuple[Ints, set[str]]]:
         """Find the kinds: numbers of their words, and the queries' new words of each."""
         rare = np.flatnonzero(self.asked.lexicon.rows.counts <= MOST_ROWS)
         said = Counter(word for words in self.asked.own for word in words)
@@ -95,23 +92,3 @@ class Few:
         held = np.flatnonzero(words_in(self.asked.lexicon.rows, numbers))
         x = int(self.measure.behaviour_CN[0, held].sum())
         return float(bdtrc(x - 1, len(held), self.measure.base_CN[0, held].mean())) if x else 1.0
-
-
-def going_words(asked: Asked, measure: Measure, level: float) -> Ints:
-    """Return the queries' words that go with the first behaviour, one of several that stand in the same rows.
-
-    Each is tested against the sources of its rows; of more than :data:`MOST_TOGETHER` the surest.
-    """
-    rows, said, behaviour = asked.lexicon.rows, asked.said, measure.behaviour_CN[0]
-    hits = hits_of(rows, behaviour)[said]
-    base: Floats = np.array([measure.base_CN[0, rows.rows_of(int(i))].mean() for i in said])
-    p = np.where(hits >= LEAST_HITS, bdtrc(hits - 1.0, rows.counts[said], base), 1.0)
-    going = np.flatnonzero((benjamini_hochberg(p) < level) & (hits > base * rows.counts[said]))
-    numbers = said[going[np.lexsort((-hits[going], p[going]))][:MOST_TOGETHER]]
-    shared, _ = overlaps(rows, numbers, behaviour)
-    union = rows.counts[numbers][:, None] + rows.counts[numbers][None, :] - shared
-    same = np.tril(shared >= BOUND * union, -1)
-    kept = np.zeros(len(numbers), np.bool_)
-    for i in range(len(numbers)):
-        kept[i] = not (same[i] & kept).any()
-    return numbers[kept]
